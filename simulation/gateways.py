@@ -41,7 +41,7 @@ class SimulatedGateway:
         self._dial = dial
         #: Seconds that handling one event takes, at the most.
         self.pace = 0.01
-        #: Unset: it reads nothing, and blocks whoever writes to it.
+        #: Unset: it reads nothing, and blocks the writer.
         self.reading = asyncio.Event()
         self.reading.set()
         self.wire: Wire | None = None

@@ -68,7 +68,8 @@ class History:
     told: Callable[[str, UUID], AbstractSet[int] | None] = lambda *_: frozenset()
     #: In which order changes were committed first.
     order: dict[Change, int] = field(default_factory=dict)
-    #: The changes that somebody decided to leave out.
+    _commits: int = 0
+    #: The changes that an operator decided to leave out.
     left_out: defaultdict[str, set[Change]] = field(default_factory=lambda: defaultdict(set))
     #: The last position of each connection that the database took note of.
     noted: dict[str, int] = field(default_factory=dict)
@@ -115,8 +116,11 @@ class History:
         """An event became visible. P2: offsets count 1, 2, 3 … in commit order."""
         event_id = event.event_id
         self._note("committed", epoch, gateway_id, offset, event_id)
-        change = self.changes[event_id] = Change.of(event)
-        self.order.setdefault(change, len(self.order))
+        again, change = event_id in self.changes, Change.of(event)
+        self.changes[event_id] = change
+        self._commits += 1
+        # An id that retention has removed meanwhile is that of another event; a change under another id is repeated.
+        self.order[change] = self._commits if again else self.order.get(change, self._commits)
         log = self.logs[epoch, gateway_id]
         if offset != len(log) + 1:
             self.fail(f"P2: {gateway_id} got offset {offset} behind {len(log)}")
@@ -178,7 +182,7 @@ class History:
                 )
 
     def skipped(self, gateway_id: str, event: RecordedEvent) -> None:
-        """Somebody decided to leave this event out."""
+        """An operator decided to leave this event out."""
         self._note("skipped", gateway_id, event.offset)
         self.left_out[gateway_id].add(Change.of(event))
 

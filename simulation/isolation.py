@@ -12,7 +12,7 @@ from gatecast.delivery import feed
 from gatecast.protocol.session import ServerSession, SessionLimits
 from simulation.history import History
 
-#: Who reads and lacks something gets the next event within this time, in simulated seconds, beside the poll interval.
+#: A reader that lacks events gets the next one within this time, in simulated seconds, beside the poll interval.
 PATIENCE = 10.0
 
 #: A pod that hears wake-ups again looks at everything; who lacks something then gets it within this time.

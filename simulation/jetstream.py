@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from types import SimpleNamespace
-from typing import Any, TypeVar, cast
+from typing import Any, NoReturn, TypeVar, cast
 from unittest.mock import patch
 from uuid import UUID
 
@@ -45,11 +45,11 @@ _EXPECT = "Nats-Expected-Last-Subject-Sequence"
 #: Most messages that the server finds at once.
 _MOST_FOUND = 1_024
 
-#: How long a client waits for an answer, in seconds, and how long a message may be on its way.
-_ANSWER_TIME_LIMIT = 3.0
+#: How long a message may be on its way, in seconds.
 _LONGEST_WAY = 6.0
 
 _STALE = {"error": {"code": 400, "err_code": 10071, "description": "wrong last sequence"}}
+_GONE = {"error": {"code": 404, "err_code": 10059, "description": "stream not found"}}
 _NOT_TAKEN = {"error": {"code": 400, "err_code": 10176, "description": "batch publish is incomplete"}}
 
 
@@ -114,6 +114,10 @@ class SimulatedStream:
 
     #: What cannot happen to it: nobody holds a log of a stream, and its replicas need nobody who promotes one.
     impossible = frozenset({"hold_transaction", "replicate", "fail_over"})
+    #: They can be reached from then on, and a majority of them from then on.
+    reachable_at = led_at = 0.0
+    #: Who asks them knows within so many seconds that there will be no answer.
+    answers_within = 3.0
     #: A pod finds by itself that it was put back, within so many seconds.
     settles_within = 10.0
 
@@ -154,7 +158,8 @@ class SimulatedStream:
         return UUID(int=self.random.getrandbits(128), version=4)
 
     def _told(self, gateway_id: str, epoch: UUID) -> set[int] | None:
-        return self.rows.told(gateway_id) if epoch == self.rows.epoch else None
+        is_there = epoch == self.rows.epoch and gateway_id in self.rows.streams
+        return self.rows.told(gateway_id) if is_there else None
 
     def now(self) -> datetime:
         """The servers' clock."""
@@ -255,9 +260,12 @@ class SimulatedStream:
     def _some_replica(self) -> _Replica:
         """One that answers now; a follower may lag, and at times it takes over nothing for a while."""
         replica = self.random.choice((self._leader, *self.replicas))
-        if replica is self._leader:
-            return replica
         now = asyncio.get_running_loop().time()
+        if replica is self._leader and now >= self.led_at:
+            return replica
+        if now < self.led_at:
+            # The one that is left takes over nothing.
+            return self.replicas[0]
         if now >= replica.stalled_until:
             if self.random.random() < _STALLS:
                 replica.stalled_until = now + self.random.choice((0.1, 1.0, 10.0))
@@ -313,6 +321,8 @@ class _Documents:
         self._history = history
         self._new_id = new_id
         self._outcomes: dict[tuple[str, int], dict[str, EventOutcomes]] = {}
+        #: The gateways that were deleted; none is registered again.
+        self._deleted: set[str] = set()
 
     def stored(self, message: Message) -> str | None:
         """Take note of a message; the gateway whose log has grown with it."""
@@ -332,11 +342,15 @@ class _Documents:
     def removed(self, message: Message) -> None:
         """Take note of a message that was removed."""
         kind, _, rest = message.subject.removeprefix(f"{_NAME}.").partition(".")
+        if kind in ("event", "applied", "special") and _event_in(rest)[0] in self._deleted:
+            return
         if kind == "event":
             gateway_id, offset = _event_in(rest)
             stream = self._rows.streams[gateway_id]
             event = stream.events.pop(offset)
             del stream.offsets[event.event_id]
+        elif kind == "low" and text_of(rest) not in self._deleted:
+            self._stream(text_of(rest)).low_water_mark = 0
         elif kind in ("applied", "special"):
             gateway_id, offset = _event_in(rest)
             self._outcomes[gateway_id, offset].pop(kind)
@@ -359,15 +373,28 @@ class _Documents:
         stream.events[offset], stream.offsets[event.event_id] = event, offset
         self._history.committed(self._rows.epoch, gateway_id, offset, event)
 
-    def _read_head(self, message: Message, rest: str) -> str:
-        gateway_id, head = text_of(rest), Head.decode(message.data)
+    def _read_head(self, message: Message, rest: str) -> str | None:
+        gateway_id = text_of(rest)
+        if not message.data:
+            self._delete(gateway_id)
+            return None
+        head = Head.decode(message.data)
         stream = self._stream(gateway_id)
         stream.registered_in, stream.head = UUID(head.registered_in), head.head
         stream.last_event_id = UUID(head.last) if head.last else None
         self._history.grew(self._rows.epoch, gateway_id, head.head)
         return gateway_id
 
+    def _delete(self, gateway_id: str) -> None:
+        rows = self._rows
+        self._deleted.add(gateway_id)
+        del rows.streams[gateway_id]
+        rows.cursors = {key: each for key, each in rows.cursors.items() if key[0] != gateway_id}
+        rows.outcomes = {key: each for key, each in rows.outcomes.items() if key[0] != gateway_id}
+
     def _read_low(self, message: Message, rest: str) -> None:
+        if not message.data:
+            return
         self._stream(text_of(rest)).low_water_mark = LowWaterMark.decode(message.data).offset
 
     def _read_state(self, message: Message, rest: str) -> None:
@@ -375,6 +402,8 @@ class _Documents:
         for connection_id in [key for key, row in rows.connections.items() if row.connection.gateway_id == gateway_id]:
             del rows.connections[connection_id]
         rows.connections |= {each.connection_id: _row(gateway_id, each) for each in state.connections}
+        if gateway_id in self._deleted:
+            return
         for replica, each in state.positions.items():
             known = rows.cursors.get((gateway_id, replica))
             cursor = Cursor(UUID(each.epoch), each.sent, each.confirmed, each.resync_reason)
@@ -390,6 +419,8 @@ class _Documents:
         self._note("special", message, *_event_in(rest))
 
     def _note(self, kind: str, message: Message, gateway_id: str, offset: int) -> None:
+        if gateway_id in self._deleted:
+            return
         self._outcomes.setdefault((gateway_id, offset), {})[kind] = EventOutcomes.decode(message.data)
         self._merge(gateway_id, offset)
 
@@ -433,9 +464,37 @@ class _NatsLink(Link[SimulatedStream]):
         if self.database.random.random() >= self.loss / 2:
             return await super().call(work)
         await self.travel()
-        asyncio.get_running_loop().call_later(self.database.random.uniform(0, _LONGEST_WAY), work)
-        await asyncio.sleep(_ANSWER_TIME_LIMIT)
+        return await self._unanswered(work, asyncio.get_running_loop().time())
+
+    async def ask_leader(self, work: Callable[[], T]) -> T:
+        """The same for what only a leader can do: without a majority perhaps once there is one again."""
+        if asyncio.get_running_loop().time() >= self.database.led_at:
+            return await self.call(work)
+        await self.travel()
+        is_lost, place = self.database.random.random() < _LOST, self.database.place
+
+        def perhaps() -> None:
+            # Of a stream that was put back meanwhile the servers know nothing.
+            if not is_lost and place == self.database.place:
+                work()
+
+        return await self._unanswered(perhaps, self.database.led_at)
+
+    async def _unanswered(self, work: Callable[[], object], begins: float) -> NoReturn:
+        """Let the servers do the work some time after this instant, and give up waiting before."""
+        asyncio.get_running_loop().call_at(begins + self.database.random.uniform(0, _LONGEST_WAY), work)
+        await asyncio.sleep(self.database.answers_within)
         raise StorageUnavailable("JetStream did not answer in time")
+
+    async def travel(self) -> None:
+        """The time that a message takes."""
+        await super().travel()
+        if asyncio.get_running_loop().time() < self.database.reachable_at:
+            raise StorageUnavailable("there is no connection to a NATS server")
+
+
+#: How likely the servers forget what they were sent without a majority.
+_LOST = 0.5
 
 
 class _SimulatedConnection:
@@ -450,18 +509,21 @@ class _SimulatedConnection:
         self.unique = stream.uuid().hex
 
     async def ask(self, subject: str, request: Mapping[str, Any]) -> dict[str, Any]:
-        """The leader's answer to a request of its interface."""
-        return await self._link.call(lambda: self._stream.answer(subject, request))
+        """The leader's answer to a request of its interface; one to a stream that was put back is not one to this."""
+        place = self._stream.place
+        return await self._link.ask_leader(
+            lambda: self._stream.answer(subject, request) if place == self._stream.place else _GONE
+        )
 
     async def send(self, subject: str, data: bytes, headers: dict[str, str]) -> dict[str, Any]:
         """The leader's answer to a message."""
-        return await self._link.call(lambda: self._stream.store([(subject, data, headers)]))
+        return await self._link.ask_leader(lambda: self._stream.store([(subject, data, headers)]))
 
     async def send_batch(self, messages: Sequence[Outgoing]) -> dict[str, Any]:
         """The leader's answer to the last of these messages; now and then it does not take them."""
         if self._stream.random.random() < self._link.loss:
-            return await self._link.call(lambda: _NOT_TAKEN)
-        return await self._link.call(lambda: self._stream.store(messages))
+            return await self._link.ask_leader(lambda: _NOT_TAKEN)
+        return await self._link.ask_leader(lambda: self._stream.store(messages))
 
     async def collect(self, _subject: str, request: Mapping[str, Any]) -> tuple[list[Reply], int]:
         """The messages that answer a request."""

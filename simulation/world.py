@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Coroutine, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from enum import StrEnum
@@ -50,6 +50,9 @@ HAPPENINGS = {
     "drain_pod": 3,
     "lose_wakeups": 4,
     "lose_database": 4,
+    "lose_servers": 3,
+    "lose_majority": 3,
+    "delete_gateway": 4,
     "lose_answers": 4,
     "block_gateway": 3,
     "slow_gateway": 4,
@@ -86,6 +89,9 @@ Step: TypeAlias = tuple[str, float]
 
 #: A connection whose token was revoked must have ended by then, in simulated seconds: a lost wake-up included.
 REVOKED_WITHIN = 5.0
+
+#: The same for a gateway that was deleted.
+DELETED_WITHIN = REVOKED_WITHIN
 
 #: Until then some pod has looked at a server that took over, in simulated seconds.
 _SETTLED_WITHIN = 10.0
@@ -170,8 +176,9 @@ class SimulatedPod:
 
     def trouble(self, duration: float) -> None:
         """Its database is away for so long, and then it may pause for a while."""
-        now = asyncio.get_running_loop().time()
-        self.troubled_until = max(self.troubled_until, now + duration + self._world.limits.longest_pause)
+        # What it has asked last waits for its answer first.
+        pause = self._world.database.answers_within + self._world.limits.longest_pause
+        self.troubled_until = max(self.troubled_until, asyncio.get_running_loop().time() + duration + pause)
 
     def hear_again(self) -> None:
         """Wake-ups come through again."""
@@ -310,10 +317,13 @@ class SimulatedWorld:
         self.database: Any = _ENGINES[engine](self.random, self.history, self._notify)
         self.pods: list[SimulatedPod] = []
         self.gateways = [self._gateway(number) for number in range(4)]
+        self._deleted = 0
         self._supplies = [Supply(self.history, gateway.gateway_id) for gateway in self.gateways]
         self._with_restores = with_restores
         self._names = self._changes = 0
         self._tasks: dict[asyncio.Task[None], None] = {}
+        #: How each gateway lives.
+        self._lives: dict[str, asyncio.Task[None]] = {}
         self._failure: BaseException | None = None
         self._backup = self._standby = self.database.backup()
         #: Nobody restores it twice before the pods have found out about the first time.
@@ -323,10 +333,10 @@ class SimulatedWorld:
         """A uuid that the seed determines."""
         return UUID(int=self.random.getrandbits(128), version=4)
 
-    def _gateway(self, number: int) -> SimulatedGateway:
+    def _gateway(self, number: int, name: str = "") -> SimulatedGateway:
         version = Version.GATECAST_V2 if number % 2 else Version.GATEWAY_V1
         return SimulatedGateway(
-            f"gateway-{number}", version, random_source=self.random, history=self.history, dial=self._dial
+            name or f"gateway-{number}", version, random_source=self.random, history=self.history, dial=self._dial
         )
 
     def _notify(self, gateways: frozenset[str] | None) -> None:
@@ -343,11 +353,12 @@ class SimulatedWorld:
             return None
         return self.random.choice(accepting).accept(gateway, after, twin=twin, newest_only=newest_only)
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
+    def begin(self, work: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         """Run something beside the schedule; a broken promise in it ends the run."""
         task = asyncio.create_task(work)
         self._tasks[task] = None
         task.add_done_callback(self._ended)
+        return task
 
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.pop(task, None)
@@ -357,6 +368,8 @@ class SimulatedWorld:
     async def _start_pod(self) -> None:
         self._names += 1
         pod = SimulatedPod(f"pod-{self._names}", self)
+        if (away := max(self.database.reachable_at, self.database.led_at) - asyncio.get_running_loop().time()) > 0:
+            pod.trouble(away)
         self.pods.append(pod)
         await pod.start()
 
@@ -374,7 +387,7 @@ class SimulatedWorld:
         for _ in range(_PODS):
             await self._start_pod()
         for gateway in self.gateways:
-            self.begin(gateway.run())
+            self._lives[gateway.gateway_id] = self.begin(gateway.run())
         self.begin(self._watch())
         try:
             for name, pause in schedule:
@@ -392,6 +405,8 @@ class SimulatedWorld:
         """So many happenings as the seed determines them; drawn one at a time, as they happen."""
         names = [name for name in HAPPENINGS if name not in _DISASTERS or self._with_restores]
         names = [name for name in names if name not in self.database.impossible]
+        # A restore brings deleted gateways back: who restores registers and deletes them as they should be.
+        names = [name for name in names if name != "delete_gateway" or not self._with_restores]
         for _ in range(steps):
             (name,) = self.random.choices(names, [HAPPENINGS[each] for each in names])
             yield name, self.random.choice(PAUSES)
@@ -485,9 +500,10 @@ class SimulatedWorld:
         self.begin(self._revoke(revoked))
 
     async def _revoke(self, token_id: str) -> None:
+        # Of one that is recorded meanwhile the token is looked at afterwards, which is not simulated.
+        revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
         await self._disconnect(token_id)
         self._notify(None)
-        revoked = [key for key, row in self.database.rows.connections.items() if row.connection.token_id == token_id]
         history = self.database.rows.epoch, self.database.place
         await asyncio.sleep(REVOKED_WITHIN)
         if history != (self.database.rows.epoch, self.database.place):
@@ -501,12 +517,40 @@ class SimulatedWorld:
                 self.history.fail(f"P9: {len(left)} connections of a revoked token are still open on {pod.pod_id}")
 
     async def _disconnect(self, token_id: str) -> None:
-        """As an operator does: again, if the stream was put back meanwhile."""
+        await self._in_any_case(lambda: self.database.storage().presence.disconnect_token(token_id))
+
+    async def _in_any_case(self, work: Callable[[], Awaitable[object]]) -> None:
+        """Do it as an operator does: again, if the servers are away, or the stream was put back meanwhile."""
         while True:
             with suppress(StorageUnavailable):
-                await self.database.storage().presence.disconnect_token(token_id)
+                await work()
                 return
             await asyncio.sleep(0.1)
+
+    async def _delete_gateway(self) -> None:
+        """Its connections end soon, and nobody lets it in again; a new gateway takes its place."""
+        number = self.random.randrange(len(self.gateways))
+        gone, self._deleted = self.gateways[number], self._deleted + 1
+        new = self._gateway(number, f"gateway-{number}-{self._deleted}")
+        await self._in_any_case(lambda: self.database.storage().log.register(new.gateway_id))
+        self.gateways[number], self._supplies[number] = new, Supply(self.history, new.gateway_id)
+        self._lives[new.gateway_id] = self.begin(new.run())
+        self.begin(self._delete(gone))
+
+    async def _delete(self, gateway: SimulatedGateway) -> None:
+        await self._in_any_case(lambda: self.database.storage().log.forget(gateway.gateway_id))
+        self._notify(None)
+        await asyncio.sleep(DELETED_WITHIN)
+        now = asyncio.get_running_loop().time()
+        for pod in self.pods:
+            live = [each for each in pod.delivery.subscriptions if each.connection.gateway_id == gateway.gateway_id]
+            if now > pod.troubled_until and any(not each.closed for each in live):
+                self.history.fail(f"P9: the deleted {gateway.gateway_id} is still connected to {pod.pod_id}")
+        life = self._lives.pop(gateway.gateway_id)
+        life.cancel()
+        await asyncio.wait([life])
+        if gateway.wire is not None:
+            gateway.wire.cut()
 
     async def _crash_pod(self) -> None:
         pod = self._some_pod()
@@ -539,6 +583,20 @@ class SimulatedWorld:
         pod.trouble(duration)
         asyncio.get_running_loop().call_later(duration, setattr, link, "up", True)  # noqa: FBT003
 
+    async def _lose_servers(self) -> None:
+        """No pod reaches them."""
+        duration = self.random.choice((0.5, 5, 40))
+        self.database.reachable_at = asyncio.get_running_loop().time() + duration
+        for pod in self.pods:
+            pod.trouble(duration)
+
+    async def _lose_majority(self) -> None:
+        """Nothing is stored; what is left of the servers may answer with what it has."""
+        duration = self.random.choice((0.5, 5, 40))
+        self.database.led_at = asyncio.get_running_loop().time() + duration
+        for pod in self.pods:
+            pod.trouble(duration)
+
     async def _lose_answers(self) -> None:
         pod, duration = self._some_pod(), self.random.uniform(0, 5)
         link = pod.storage.link
@@ -562,7 +620,7 @@ class SimulatedWorld:
             asyncio.get_running_loop().call_later(self.random.uniform(0, 20), setattr, gateway, "reluctance", 0.0)
 
     async def _decide(self) -> None:
-        """Somebody tries what is parked again, or leaves it out."""
+        """An operator retries or skips what is parked."""
         for gateway in self.gateways:
             for entity in self.database.rows.entities(gateway.gateway_id, "", OutcomeKind.PARKED):
                 retry = self.random.random() < 0.5
@@ -670,6 +728,7 @@ class SimulatedWorld:
         for gateway in self.gateways:
             gateway.reading.set()
             gateway.pace, gateway.reluctance = 0.01, 0.0
+        self.database.reachable_at = self.database.led_at = 0.0
         for pod in self.pods:
             pod.storage.link.up, pod.storage.link.loss = True, 0.0
 

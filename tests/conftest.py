@@ -54,7 +54,7 @@ _LONGEST_FIRST = (
     "unit/server/admin_api/test_hostile_input.py",
 )
 
-#: The first version of PostgreSQL in which whoever makes a database chooses how it is copied.
+#: The first version of PostgreSQL in which CREATE DATABASE chooses how the template is copied.
 _CHOOSES_STRATEGY = 150000
 
 NewDatabase = Callable[..., AbstractContextManager[str]]

@@ -25,9 +25,13 @@ START = datetime(2026, 1, 1, tzinfo=UTC)
 class SimulatedDatabase:
     """The rows that every pod shares, the locks on them, and the order in which transactions become visible."""
 
-    #: What cannot happen to it.
-    impossible = frozenset[str]()
-    #: Who restores it begins a new history.
+    #: What cannot happen to it: one server has no majority, and deleting gateways is not simulated.
+    impossible = frozenset({"lose_servers", "lose_majority", "delete_gateway"})
+    #: It can be reached, and stores something, from then on.
+    reachable_at = led_at = 0.0
+    #: Who asks it knows within so many seconds that there will be no answer.
+    answers_within = 0.0
+    #: A restore begins a new history.
     settles_within = 0.0
 
     def __init__(

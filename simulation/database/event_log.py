@@ -170,7 +170,7 @@ class SimulatedEventLog:
         return stream.low_water_mark - before
 
     def _forget_outcomes(self, gateway_id: str, through: int) -> None:
-        """Who loses what waited for a decision comes back and is told."""
+        """A replica that loses a parked event reconnects and gets the reason."""
         rows = self._database.rows
         gone = [key for key in rows.outcomes if key[0] == gateway_id and key[2] <= through]
         for key in gone:

@@ -98,7 +98,7 @@ class SimulatedPresence:
         return [row for row in self._rows.connections.values() if row.connection.pod_id in pod_ids]
 
     def _dismiss_older(self, ended: Iterable[ConnectionRow]) -> None:
-        """Who ended before it confirmed its whole log was perhaps sent again what older ones had confirmed."""
+        """A connection that ended before it confirmed its whole log may have repeated what older ones had confirmed."""
         for row in ended:
             stream = self._rows.streams[row.connection.gateway_id]
             for other in self._sharing(row.connection.gateway_id, row.connection.replica):

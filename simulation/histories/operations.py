@@ -242,7 +242,7 @@ async def lose_data(world: World) -> None:
 
 
 async def delete_by_hand(world: World) -> None:
-    """Somebody deletes an artifact on a gateway."""
+    """An operator deletes an artifact on a gateway."""
     edge = _edge(world)
     gateway = edge.controllers[0].gateway
     if gateway.artifacts:

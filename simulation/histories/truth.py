@@ -74,7 +74,7 @@ async def shown(operator: Operator, edge: Edge, *, with_keys: bool = False) -> S
     path = f"/gateways/{edge.id}"
     why = (await operator.ask("GET", f"{path}/why"))["code"]
     if why == "resync-needed" and not edge.forgotten and (await operator.ask("GET", path))["resyncReason"] is None:
-        # It may run what only a lost history knew, and whoever operates it is told to restart it. Nothing was lost.
+        # It may run what only a lost history knew, and its operator is told to restart it. Nothing was lost.
         why = "current"
     deployments: dict[str, tuple[str, str, str]] = {}
     keys: dict[str, dict[str, str]] = {}

@@ -148,7 +148,7 @@ class World:
 
     @property
     def operator(self) -> Operator:
-        """Whoever talks to a pod that was drawn."""
+        """An operator who talks to a randomly chosen pod."""
         return self.random.choice(self.pods).operator
 
     async def ask(self, method: str, path: str, body: object = None) -> Any:  # noqa: ANN401 - JSON

@@ -270,7 +270,7 @@ async def test_what_one_replica_stored_and_the_other_failed_to_store_is_deployed
             edge.gateway.schedule_steps(winner)
             second.schedule_steps(loser)
             async with loser.held(step) as reached:
-                # Neither has stored it when the other one looks.
+                # Neither has stored it when the other looks.
                 async with winner.held(step) as ready:
                     await installation.operator.ask("POST", f"{path}/deployments", {"gatewayId": edge.id})
                     await ready.wait()

@@ -72,7 +72,7 @@ async def test_malformed_http_is_one_line_of_log(sqlite_url: str, listener: str)
 
 
 async def test_a_body_that_is_malformed_or_breaks_off_is_no_traceback_either(sqlite_url: str) -> None:
-    """On both listeners, from somebody who may ask."""
+    """On both listeners, from a caller with a valid token."""
     async with Deployment(sqlite_url) as deployment:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
@@ -149,7 +149,7 @@ async def _frames(pod: RunningPod, token: str) -> AsyncIterator[tuple[asyncio.St
 
 
 async def test_with_few_descriptors_gateways_are_refused_and_the_api_answers(database: str) -> None:
-    """More gateways than fit: some are told to come back, and whoever watches the pod notices nothing."""
+    """More gateways than fit: some are told to come back, and health checks of the pod notice nothing."""
     command = ("/bin/sh", "-c", 'ulimit -n 200; exec "$@"', "sh", *SERVE)
     async with (
         Pods(database, admin_token="an-admin-token-for-tests", command=command) as pods,
@@ -207,7 +207,7 @@ async def test_silent_connections_make_room_for_who_has_something_to_say(sqlite_
 async def test_a_renewed_certificate_is_shown_after_sighup_and_nobody_is_dropped(
     sqlite_url: str, tmp_path: Path
 ) -> None:
-    """Who is connected stays; who connects sees the new one."""
+    """Present connections stay; new ones see the new certificate."""
     authority = trustme.CA()
     certificate, key = tmp_path / "tls.crt", tmp_path / "tls.key"
 

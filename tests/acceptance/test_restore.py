@@ -89,7 +89,7 @@ async def _back_up(database: str, postgres: PostgresServer) -> Restore:
 def _copy_of_file(file: Path) -> Restore:
     kept = file.with_suffix(".backup")
     shutil.copy(file, kept)
-    # Whoever closes the file last leaves nothing beside it.
+    # The last process to close the file leaves nothing beside it.
     assert not file.with_name(f"{file.name}-wal").exists()
 
     async def restore() -> None:

@@ -73,7 +73,7 @@ async def test_s29_gateways_are_sent_away_with_1012_and_not_all_at_once(site: Si
 
 
 async def test_s29_requests_that_are_running_are_finished(postgres: PostgresServer, new_database: NewDatabase) -> None:
-    """They wait for a log that somebody else holds; the pod waits for them."""
+    """They wait for a log that another transaction holds; the pod waits for them."""
     url = postgres.url(await new_database())
     async with Deployment(url) as deployment:
         [pod] = await deployment.start("one")

@@ -53,8 +53,15 @@ async def test_a_local_installation_on_postgresql_keeps_its_promises() -> None:
     assert "a pod is an hour ahead" in "".join(finding["detail"] for finding in report["findings"])
 
 
+async def test_a_local_installation_on_jetstream_keeps_its_promises() -> None:
+    """Also while one server of three is down, or two, and while another program holds the outbox."""
+    status, output = await _verify("--local", "--database", "nats+embedded", "--gateways", "4", "--events", "20")
+    assert status == 0, output
+    assert all(fault in output for fault in ("1 of 3 NATS servers", "2 of 3 NATS servers", "another program holds"))
+
+
 async def test_a_running_installation_is_left_as_it_was(sqlite_url: str) -> None:
-    """Against pods that somebody else runs, nothing is killed, and every temporary gateway is deleted again."""
+    """Against pods that it did not start, nothing is killed, and every temporary gateway is deleted again."""
     async with Deployment(sqlite_url) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)

@@ -71,7 +71,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @dataclass
 class Stage:
-    """Pods, somebody who operates them for one organization, and a way to them that can be turned to another pod."""
+    """Pods, an operator of one organization, and an address that can be redirected to another pod."""
 
     database: str
     pods: list[RunningPod]
@@ -115,7 +115,7 @@ class Stage:
 
     def _complain(self, kind: str, text: str) -> None:
         # A refused form, a session that ended, a balancer without a pod and a database that is away are answers, and
-        # the browser says so; so does whoever follows a stream when its pod dies.
+        # the browser logs them; so does a page that follows a stream when its pod dies.
         statuses = (401, 403, 404, 409, 422, 502, 503)
         answers = [f"{words} {status}" for words in ("status of", "Error Code") for status in statuses]
         if kind == "error" and not any(each in text for each in (*answers, *_OF_A_POD_THAT_IS_AWAY)):

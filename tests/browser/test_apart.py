@@ -1,4 +1,4 @@
-"""Who may see and do what, who somebody is, and what is away and comes back, in a real browser."""
+"""Roles, log-in, and outages from which pages recover, in a real browser."""
 
 from __future__ import annotations
 

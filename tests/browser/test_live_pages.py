@@ -151,7 +151,7 @@ async def test_a_page_asks_again_while_nothing_is_told(open_stage: Any) -> None:
 
 
 async def test_time_alone_takes_the_focus_from_nobody(open_stage: Any) -> None:  # noqa: ANN401
-    """Who is at a row by keyboard keeps it until something has changed; once the focus is elsewhere, the page asks."""
+    """A focused row keeps the focus until something has changed; once the focus is elsewhere, the page asks."""
     async with open_stage() as stage:
         await stage.operator.create_gateway("edge")
         page = await stage.open("/audit")

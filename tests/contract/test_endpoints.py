@@ -351,7 +351,7 @@ async def _published_at(site: _Site, moment: datetime) -> int | None:
 
 
 class _Pod:
-    """A pod, and who reads from it over sockets: a client of `gatecast.v2`, and somebody who follows the stream."""
+    """A pod, and its readers over sockets: a client of `gatecast.v2`, and a follower of the stream."""
 
     def __init__(self, pod: Pod, api: httpx.AsyncClient, gateway_id: str) -> None:
         self.pod = pod

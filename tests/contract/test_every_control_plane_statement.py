@@ -541,7 +541,7 @@ _EVENTS: list[tuple[str, dict[str, Any]]] = [
 
 
 class _Sessions:
-    """Who talks to the pod."""
+    """The clients of the pod."""
 
     def __init__(self, api: httpx.AsyncClient, browser: httpx.AsyncClient, gateway: aiohttp.ClientSession) -> None:
         self.api = api

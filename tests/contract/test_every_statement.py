@@ -207,6 +207,8 @@ class _Scene:
             await parking.parked(gateway_id, after=0, limit=10)
             await self.delivery.resolve(gateway_id, "", ("Route", entity), retry=number == 1)
         await self.storage.survey.summaries([gateway_id])
+        await self.storage.survey.counts(slow_after=1.0, except_for="nobody")
+        await self.storage.survey.beginning_with(gateway_id)
         await self.storage.survey.latencies([gateway_id], since=0.0)
         search = EventSearch(gateway_id=gateway_id, since=datetime.now(UTC), max_events=1, max_bytes=1)
         await self.storage.survey.search(search, confirmed=0)
@@ -362,7 +364,7 @@ async def test_a_statement_that_fails_for_unknown_reasons_ends_nothing(
 
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])
 async def test_every_statement_is_reached(url: str, backend: str, faults: FailingStatements) -> None:
-    """So that none is forgotten above: whoever adds one adds what runs it."""
+    """So that none is forgotten above: a new statement needs a test that runs it."""
     async with _scene(url) as scene:
         await scene.exercise()
         assert scene.refused == []

@@ -42,7 +42,7 @@ async def test_on_postgresql_the_gateway_is_named(postgres_url: str, monkeypatch
 
 
 async def test_a_publish_that_names_its_logs_waits_for_none(postgres_url: str) -> None:
-    """Whoever holds the log, and however: to publish to it, or to delete it."""
+    """For every way to hold the log: to publish to it, or to delete it."""
     async with EventHub.open(settings=Settings(database=postgres_url, migrate="always")) as hub:
         for gateway_id in ("held", "free"):
             await hub.register_gateway(gateway_id)

@@ -130,7 +130,7 @@ async def test_a_publish_that_lost_a_deadlock_is_repeated(postgres_url: str) -> 
 
 
 async def _waits(url: str) -> None:
-    """Return when somebody waits for a lock in this database."""
+    """Return when a session waits for a lock in this database."""
     async with _connected(url) as connection:
         query = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = $1 AND wait_event_type = 'Lock')"
         while not await connection.fetchval(query, _name_of(url)):

@@ -1,4 +1,4 @@
-"""What PostgreSQL refuses concerns whoever asked for it, and nobody else (promise P11)."""
+"""A refusal by PostgreSQL concerns only the caller that asked (promise P11)."""
 
 from __future__ import annotations
 

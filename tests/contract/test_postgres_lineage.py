@@ -236,7 +236,7 @@ async def test_after_a_dump_into_a_younger_cluster_an_idle_sweep_reads_nothing(p
 
 @pytest.mark.parametrize("level", ["off", "local"])
 async def test_p1_a_lower_synchronous_commit_is_raised_for_what_is_published(postgres_url: str, level: str) -> None:
-    """Whoever set it, for a role or a database: a receipt means that the event is on disk."""
+    """Set for a role or for a database: a receipt means that the event is on disk."""
     connection = await asyncpg.connect(postgres_url, server_settings={"synchronous_commit": level})
     try:
         async with PostgresStorage.open(postgres_url) as storage:

@@ -38,7 +38,7 @@ _OTHER_POD = "pod-2"
 
 @asynccontextmanager
 async def _two_connections(url: str) -> AsyncIterator[Storage]:
-    """`mine` of this pod and `theirs` of the other one share a position at 0."""
+    """`mine` of this pod and `theirs` of the other pod share a position at 0."""
     async with PostgresStorage.open(url) as storage:
         await storage.log.register(GATEWAY)
         await storage.presence.renew_lease(POD, ALIVE)
@@ -186,7 +186,7 @@ _TABLES = {
 
 @pytest.mark.parametrize("seed", range(8))
 async def test_s30_recording_many_together_is_as_recording_one_after_the_other(postgres_url: str, seed: int) -> None:
-    """Whatever position each had, in which history, and whoever else is connected: the same rows, and the same ids."""
+    """For any positions, histories and other connections: the same rows, and the same ids."""
     random = Random(seed)  # noqa: S311 - repeats
     async with _two_connections(postgres_url) as storage, _caller(postgres_url) as caller:
         epoch = await epoch_of(storage)

@@ -48,7 +48,7 @@ async def test_s12_a_held_log_is_busy_and_delays_nobody(postgres_url: str) -> No
 
 
 async def test_s12_many_groups_for_a_held_log_cost_one_statement(postgres_url: str) -> None:
-    """Whoever publishes next to a held log does not wait for a question about each of its groups."""
+    """A publisher to other logs does not wait for one statement per group of the held log."""
     statements: list[str] = []
     async with PostgresStorage.open(postgres_url, pool_size=1) as storage:
         await _register(storage, [_HELD])

@@ -15,7 +15,7 @@ _WAITING = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'
 
 
 async def test_a_change_that_is_the_victim_of_a_deadlock_is_done_again(postgres_url: str) -> None:
-    """A session of somebody else takes the same locks in another order, and is more patient."""
+    """A foreign session takes the same locks in another order, and waits for longer."""
     settings = Settings(database=postgres_url, migrate="always", notifications=False)
     opening = EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",))
     async with Site.open(opening) as site:

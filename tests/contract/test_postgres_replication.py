@@ -123,7 +123,7 @@ async def test_a_standby_that_leaves_is_missed_and_one_that_returns_is_seen(
 async def test_p1_a_publish_that_no_standby_has_is_not_answered_and_neither_is_its_repetition(
     servers: tuple[PostgresServer, PostgresServer],
 ) -> None:
-    """Once the wait is given up PostgreSQL shows the event on the primary. Who repeats it gets no receipt for that."""
+    """PostgreSQL then shows the event on the primary; a repeated publish gets no receipt for that."""
     primary, standby = servers
     waits = "SELECT count(*) = 1 FROM pg_stat_activity WHERE wait_event = 'SyncRep' AND application_name = 'gatecast'"
     async with PostgresStorage.open(primary.url()) as storage:

@@ -1,4 +1,4 @@
-"""Migrations of PostgreSQL: once, whoever starts at the same time, and never over a newer schema."""
+"""Migrations of PostgreSQL: applied once, even by pods that start together, and never over a newer schema."""
 
 from __future__ import annotations
 

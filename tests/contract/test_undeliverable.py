@@ -1,4 +1,4 @@
-"""A row that cannot be read or sent concerns its own gateway, whoever reads it (promise P11)."""
+"""A row that cannot be read or sent concerns only its own gateway, for every reader (promise P11)."""
 
 from __future__ import annotations
 

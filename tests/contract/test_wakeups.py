@@ -92,7 +92,7 @@ class TestPostgresWakeup(WakeupContract):
             await self._execute("SELECT gatecast.hint_v1($1)", sorted(hint.gateways))
 
     async def send_garbage(self, tmp_path: Path) -> None:  # noqa: ARG002 - others need it
-        """Notifications of somebody who uses the same channel."""
+        """Notifications of a foreign program on the same channel."""
         for garbage in _GARBAGE:
             await self._notify(garbage.replace("\x00", "\x01"))
 

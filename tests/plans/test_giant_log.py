@@ -1,4 +1,4 @@
-"""A gateway with a million events costs whoever looks after the others nothing (scenario S12): rows are counted."""
+"""A gateway with a million events costs work for other gateways nothing (scenario S12): rows are counted."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from gatecast.testing.processes.postgres_reads import reads_of
 
 _EVENTS = 1_000_000
 
-#: As many as there are only in the giant's log; whoever reads a share of that reads it for nothing.
+#: Only the giant's log has this many rows; a statement that reads a share of them reads them for nothing.
 _FEW = 200
 
 _LONG = timedelta(days=3_650)

@@ -6,27 +6,33 @@ import asyncio
 import math
 import random
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
+from datetime import timedelta
+from typing import Any
+from unittest.mock import patch
 
 import pytest
 
 from gatecast.errors import StorageUnavailable
-from gatecast.events import Action, Event, RecordedEvent
-from gatecast.storage.contract import Outcome, OutcomeKind, ReadRequest
-from gatecast.storage.jetstream.engine import _prepare
-from gatecast.storage.jetstream.stream import Stream
+from gatecast.events import Action, Event, Position, RecordedEvent
+from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, ReadRequest
+from gatecast.storage.jetstream.documents import Head, LowWaterMark
+from gatecast.storage.jetstream.engine import prepare
+from gatecast.storage.jetstream.gateways import Gateway
+from gatecast.storage.jetstream.stream import Stream, Write
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import entity_of
 from simulation.history import History, PromiseBroken
 from simulation.jetstream import JetStreamStorage, SimulatedStream
-from simulation.world import HAPPENINGS, Engine, simulate
+from simulation.world import _EAGER_POLICY, HAPPENINGS, Engine, simulate
 
 GATEWAY = "gateway-1"
 
 #: Each of these has found a mistake once.
-_SEEDS = (7, 42, 55)
+_SEEDS = (7, 42, 55, 206, 219, 483, 1052, 1398)
 
 #: Each of these has found one when the stream was put back often.
-_SEEDS_WITH_RESTORES = (24, 63, 73, 81)
+_SEEDS_WITH_RESTORES = (17, 24, 42, 63, 73, 81)
 
 #: A planted mistake must show within these.
 _ENOUGH = range(6, 100)
@@ -74,6 +80,144 @@ def test_a_planted_mistake_is_found(
     with pytest.raises((PromiseBroken, StorageUnavailable)) as found:
         _simulate_all()
     assert "ENGINE=jetstream" in found.value.__notes__[0]
+
+
+# --- what comes late ----------------------------------------------------------------------------------------------
+
+
+def _on_a_stream(work: Callable[[SimulatedStream, JetStreamStorage], Awaitable[None]]) -> None:
+    """With one gateway, and a pod that lives for a second."""
+
+    async def run() -> None:
+        servers = SimulatedStream(random.Random(1), History(), lambda _: None)  # noqa: S311 - repeats, guards nothing
+        with servers.repeatable():
+            storage = servers.storage()
+            await storage.log.register(GATEWAY)
+            await storage.presence.renew_lease("pod-1", timedelta(seconds=1))
+            await work(servers, storage)
+
+    run_in_virtual_time(run())
+
+
+_CONNECTION = Connection(
+    connection_id="one",
+    gateway_id=GATEWAY,
+    replica="",
+    pod_id="pod-1",
+    protocol="gatecast.v2",
+    remote="",
+    token_id=None,
+)
+
+
+def test_a_pod_that_was_released_after_it_had_renewed_its_lease_takes_its_connections_back() -> None:
+    """Nobody else would: the position stood still until the gateway confirmed something more."""
+
+    async def work(servers: SimulatedStream, living: JetStreamStorage) -> None:
+        other = servers.storage()
+        await living.presence.connect(_CONNECTION, start=Position(servers.rows.epoch, 0))
+        await asyncio.sleep(2)
+        release: Any = other.presence._change_at
+
+        async def after_the_renewal(*arguments: object) -> None:
+            await living.presence.renew_lease("pod-1", timedelta(seconds=9))
+            await release(*arguments)
+
+        other.presence._change_at = after_the_renewal  # type: ignore[assignment,method-assign]
+        await other.presence.renew_lease("pod-2", timedelta(seconds=9))
+        assert servers.rows.connections["one"].released
+        assert await living.presence.pending_disconnects("pod-1") == {}
+        assert not servers.rows.connections["one"].released
+
+    _on_a_stream(work)
+
+
+def test_a_connection_that_was_given_up_is_not_recorded_afterwards() -> None:
+    """Nobody would remove it while its pod lives, and the position would wait for it."""
+
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        late: list[Callable[[], object]] = []
+        seats: list[object] = []
+
+        async def give_up(held: Callable[[], object]) -> object:
+            if not seats:
+                seats.append(held())
+                return seats[0]
+            late.append(held)
+            raise StorageUnavailable("there is no answer")
+
+        with patch.object(storage.link, "ask_leader", give_up), pytest.raises(StorageUnavailable):
+            await storage.presence._gateways.change(GATEWAY, _connect(servers))
+        given_up = Progress(
+            connection_id="one", gateway_id=GATEWAY, replica="", epoch=servers.rows.epoch, sent=0, confirmed=0
+        )
+        await storage.presence.disconnect([given_up])
+        for each in late:
+            each()
+        assert late
+        assert "one" not in servers.rows.connections
+
+    _on_a_stream(work)
+
+
+def _connect(servers: SimulatedStream) -> Callable[[Gateway], None]:
+    def change(gateway: Gateway) -> None:
+        start = Position(servers.rows.epoch, 0)
+        gateway.state.connect(_CONNECTION, start, resync_reason=None, newest_only=False, now=0.0)
+
+    return change
+
+
+# --- streams that are put back meanwhile --------------------------------------------------------------------------
+
+
+def test_retention_of_what_a_stream_has_lost_removes_nothing_that_is_published_afterwards() -> None:
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        backup = servers.backup()
+        await _publish(storage, 3)
+        mark = LowWaterMark(
+            log=Head.decode(_stored(servers, servers.subjects.head(GATEWAY))).log, offset=3, sequence=99
+        )
+        servers.restore(backup)
+        storage = servers.storage()
+        await storage.stream.write(
+            Write(subject=servers.subjects.low_water_mark(GATEWAY), data=mark.encode(), expect=0)
+        )
+        (found,) = await storage.log.read([ReadRequest(gateway_id=GATEWAY, after=0, max_events=1, max_bytes=1)])
+        assert found is not None
+        assert (found.head, found.low_water_mark) == (0, 0)
+        await _publish(storage, 1)
+        await storage.log.trim(_EAGER_POLICY)
+        await _publish(storage, 3)
+        assert [event.offset for event in await _read(storage, 0)] == [1, 2, 3, 4]
+
+    _on_a_stream(work)
+
+
+def test_an_event_that_a_stream_has_lost_is_not_parked() -> None:
+    """It was there when its outcome began to be recorded."""
+
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        backup = servers.backup()
+        await _publish(storage, 1)
+        read: Any = storage.outcomes.read
+
+        async def after_the_restore(*arguments: object) -> object:
+            storage.outcomes.read = read  # type: ignore[method-assign]
+            servers.restore(backup)
+            return await read(*arguments)
+
+        storage.outcomes.read = after_the_restore  # type: ignore[assignment,method-assign]
+        parked = Outcome(gateway_id=GATEWAY, replica="", offset=1, kind=OutcomeKind.PARKED, reason="no")
+        with suppress(StorageUnavailable):
+            await storage.outcomes.record([parked])
+        assert await servers.storage().parking.parked(GATEWAY, after=0, limit=10) == []
+
+    _on_a_stream(work)
+
+
+def _stored(servers: SimulatedStream, subject: str) -> bytes:
+    return next(each.data for each in servers.backup() if each.subject == subject)
 
 
 # --- replicas that lag --------------------------------------------------------------------------------------------
@@ -164,6 +308,6 @@ def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
             each.stalled_until = math.inf
         with servers.repeatable():
             for _ in range(20):
-                await _prepare(servers.storage().stream, 3)
+                await prepare(servers.storage().stream, 3)
 
     run_in_virtual_time(run())

@@ -230,7 +230,7 @@ def _one_full_feed_stops_all(patch: pytest.MonkeyPatch) -> None:
 
 
 def _begin_with_all_that_is_retained(patch: pytest.MonkeyPatch) -> None:
-    """Whoever connects gets everything again that is still there."""
+    """A connecting gateway gets every retained event again."""
 
     def decide(standing: PositionState, after: Position | None) -> Start:
         start = resume.decide_start(standing, after)
@@ -271,7 +271,7 @@ def _take_whatever_answers(patch: pytest.MonkeyPatch) -> None:
 
 
 def _alarm_at_every_failover(patch: pytest.MonkeyPatch) -> None:
-    """Whoever answers from another place is taken for one that lost something."""
+    """A server in another place is taken for one that lost events."""
     patch.setattr(
         database.SimulatedDatabase,
         "settle",

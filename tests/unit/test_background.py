@@ -1,4 +1,4 @@
-"""However a task that must run on ends, somebody is told."""
+"""However a task that must run on ends, its owner is notified."""
 
 from __future__ import annotations
 

@@ -141,7 +141,7 @@ async def test_p6_whoever_subscribes_behind_what_was_lost_goes_on_there(url: str
 
 
 async def test_one_held_log_does_not_keep_the_others_from_being_closed_in_order(postgres_url: str) -> None:
-    """Who waits for the log gets no answer; positions are stored, and the lease is given back."""
+    """Callers that wait for the log get no answer; positions are stored, and the lease is given back."""
     settings = Settings(drain_time=timedelta(seconds=2))
     async with _hub(postgres_url) as other, AsyncExitStack() as stack:
         await other.register_gateway("held")

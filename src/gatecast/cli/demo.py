@@ -4,13 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import tempfile
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from datetime import datetime
-from pathlib import Path
 from secrets import token_urlsafe
 from typing import Annotated, Any
 from uuid import uuid4
@@ -18,14 +16,14 @@ from uuid import uuid4
 import typer
 
 from gatecast.cli.async_remote import AsyncRemote, async_remote
-from gatecast.cli.databases import prepare, prepare_outbox, prepare_stream, temporary_database
+from gatecast.cli.databases import temporary_database
 from gatecast.cli.demo_site import DemoSite
 from gatecast.cli.output import screen
+from gatecast.cli.sites import NATS_EMBEDDED, nats_site, prepare_site
 from gatecast.client import GatewayClient
-from gatecast.errors import DatabaseUnsuitable, GatecastError, StorageError
+from gatecast.errors import GatecastError
 from gatecast.storage.database_url import parse
 from gatecast.testing.eventually import eventually
-from gatecast.testing.nats_server import nats_cluster
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.processes.deployment import Site, gateway_address
 from gatecast.testing.processes.pod_template import shared_template
@@ -78,7 +76,7 @@ async def _demo(database: str, *, once: bool) -> None:
         command = await asyncio.to_thread(shared_template)
         pods = Pods(site.database, outbox=site.outbox, admin_token=admin_token, command=command)
         await stack.enter_async_context(pods)
-        await _prepare(site)
+        await prepare_site(site)
         pod_a, pod_b = await pods.start("pod-a"), await pods.start("pod-b")
         server = await stack.enter_async_context(async_remote(pod_a.api, admin_token))
         balancer = await stack.enter_async_context(TcpProxy(gateway_address(pod_b)))
@@ -97,33 +95,14 @@ async def _demo(database: str, *, once: bool) -> None:
 async def _site(database: str) -> AsyncIterator[Site]:
     """The storage of the pods: three NATS servers and a file, or any database."""
     async with AsyncExitStack() as stack:
-        if database != "nats+embedded":
+        if database == NATS_EMBEDDED:
+            yield stack.enter_context(nats_site()).site
+        else:
             yield Site(database=await stack.enter_async_context(temporary_database(database)))
-            return
-        folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="gatecast-", ignore_cleanup_errors=True)))
-        servers = stack.enter_context(nats_cluster(folder))
-        addresses = ",".join(server.address for server in servers)
-        yield Site(database=f"nats://{addresses}/DEMO", outbox=f"sqlite:///{folder}/pods.db")
 
 
 def _name(site: Site) -> str:
     return "three NATS servers, with SQLite as the outbox" if site.outbox else str(parse(site.database).backend)
-
-
-async def _prepare(site: Site) -> None:
-    if not site.outbox:
-        await prepare(site.database)
-        return
-    await prepare_outbox(site.outbox, for_pods=True)
-
-    async def have_met() -> bool:
-        with suppress(StorageError, DatabaseUnsuitable):
-            await prepare_stream(site.database)
-            return True
-        return False
-
-    # The servers choose a leader first.
-    await eventually(have_met, within=_PATIENCE)
 
 
 class _Show:

@@ -43,7 +43,7 @@ async def rebind(records: Records, log: EventLog, place: str) -> str:
     if bound.log == this:
         await records.bind(this, place)
     elif not await records.rebind(bound.log, this, place):
-        raise DatabaseUnsuitable("the outbox was bound to another log meanwhile", "look at it with `gatecast outbox`")
+        raise DatabaseUnsuitable("the outbox was bound to another log meanwhile", "see `gatecast outbox status`")
     return this
 
 

@@ -232,7 +232,7 @@ class Forwarder:
         if self._options.log and found != self._options.log:
             raise DatabaseUnsuitable(
                 f"the log {self._options.log} of the outbox is gone; the log {found} is in its place",
-                "restore it; or open the hub again, which says how to go on with another log",
+                "restore it; or open the hub again, which says how to continue with another log",
             )
 
     def _most(self, gateway_id: str, gateways: int) -> int:

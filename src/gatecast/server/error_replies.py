@@ -32,9 +32,7 @@ class ErrorReply:
 #: From the most to the least specific: the first class that matches counts.
 ERROR_REPLIES: Mapping[type[GatecastError], ErrorReply] = {
     errors.PayloadTooLarge: ErrorReply(413, "payload-too-large", "The data is too large", ("field", "size", "limit")),
-    errors.UnsupportedBody: ErrorReply(
-        415, "unsupported-body", "The body comes in a form that is not read", ("field", "rule")
-    ),
+    errors.UnsupportedBody: ErrorReply(415, "unsupported-body", "The body has an unsupported form", ("field", "rule")),
     errors.InvalidValue: ErrorReply(422, "invalid-value", "A value breaks a rule", ("field", "rule")),
     errors.UnknownGateway: ErrorReply(404, "unknown-gateway", "There is no such gateway"),
     errors.NotFound: ErrorReply(404, "not-found", "There is no such resource"),

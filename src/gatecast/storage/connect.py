@@ -109,7 +109,7 @@ async def open_engine(
             yield await stack.enter_async_context(storage)
             return
         if extra_migrations:
-            raise invalid("name an SQL database: pods and migrations keep tables, which NATS JetStream has not")
+            raise invalid("name an SQL database: pods and migrations keep tables, and NATS JetStream has none")
         if not create and await stream_facts(url) is None:
             raise DatabaseUnsuitable(f"there is no stream {stream.stream}", MISSING)
         yield OpenStream(await stack.enter_async_context(_open_stream(stream)))

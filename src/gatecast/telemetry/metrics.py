@@ -25,19 +25,21 @@ _build = Info("gatecast_build", "What runs here.", registry=registry)
 _build.info({"version": __version__, "python": platform.python_version()})
 
 _published = Counter("gatecast_events_published", "Events that were published and are durable.", registry=registry)
-_duplicates = Counter("gatecast_events_duplicate", "Published event ids that were known already.", registry=registry)
+_duplicates = Counter(
+    "gatecast_events_duplicate", "Publishes of an event id that was stored already.", registry=registry
+)
 _delivered = Tally("gatecast_events_delivered", "Events handed to a socket.", registry=registry)
 _confirmed = Tally("gatecast_events_confirmed", "Events that a gateway has confirmed.", registry=registry)
 _rejected = Counter("gatecast_events_rejected", "Events that a gateway could not apply.", registry=registry)
 _acknowledgements_ignored = Counter(
     "gatecast_acknowledgements_ignored",
-    "Acknowledgements of deployments that moved nothing: late, repeated, or of something else.",
+    "Acknowledgements of deployments that changed nothing: late, repeated, or for another deployment.",
     registry=registry,
 )
 _frames_ignored = Counter(
-    "gatecast_frames_ignored", "Frames of gateways that led to nothing, by reason.", ["reason"], registry=registry
+    "gatecast_frames_ignored", "Frames of gateways that were ignored, by reason.", ["reason"], registry=registry
 )
-_reader_passes = Counter("gatecast_reader_passes", "Looks of this pod's reader at the log.", registry=registry)
+_reader_passes = Counter("gatecast_reader_passes", "Reads of the log by this pod's reader.", registry=registry)
 _publish_seconds = Histogram(
     "gatecast_publish_seconds",
     "From the request to the commit on disk.",
@@ -62,7 +64,7 @@ PROBE_RESULTS = ("on-time", "late", "missing")
 
 _probes = Counter(
     "gatecast_probes",
-    "Events of this pod's probe to that of the next pod, by what became of them: on-time, late or missing.",
+    "Events from this pod's probe to the next pod's, by result: on-time, late or missing.",
     ["result"],
     registry=registry,
 )
@@ -91,7 +93,7 @@ _closes = Counter(
     ["code"],
     registry=registry,
 )
-_resyncs = Counter("gatecast_resyncs", "Connections that could not be continued where they were.", registry=registry)
+_resyncs = Counter("gatecast_resyncs", "Connections whose position could not be resumed.", registry=registry)
 _requests = Counter(
     "gatecast_http_requests",
     "Answers of the API, by route and status.",
@@ -107,13 +109,13 @@ _request_seconds = Histogram(
 )
 _gateways = Gauge(
     "gatecast_gateways",
-    "Gateways by the code of their `why`, connected or not; told by one pod.",
+    "Gateways by the code of their `why`, connected or not; reported by one pod.",
     ["why"],
     registry=registry,
 )
 _oldest_unconfirmed = Gauge(
     "gatecast_oldest_unconfirmed_event_seconds",
-    "Age of the oldest event that its gateway has not confirmed, of connected and of other gateways; told by one pod.",
+    "Age of the oldest event that its gateway has not confirmed, connected or not; reported by one pod.",
     ["connected"],
     registry=registry,
 )
@@ -135,10 +137,10 @@ _database_in_use = Gauge(
 _connections = Gauge("gatecast_gateway_connections", "Gateway connections of this pod.", registry=registry)
 _behind = Gauge(
     "gatecast_gateways_behind",
-    "Gateway connections of this pod over which not everything that was recorded is confirmed.",
+    "Gateway connections of this pod with unconfirmed events.",
     registry=registry,
 )
-_alarms = Gauge("gatecast_pod_alarms", "Reasons why this pod is not ready, as it knows them itself.", registry=registry)
+_alarms = Gauge("gatecast_pod_alarms", "Number of reasons why this pod is not ready.", registry=registry)
 _queued = Gauge("gatecast_publish_queue_events", "Events that wait to be stored.", registry=registry)
 _wakeups = Gauge("gatecast_wakeup_connected", "1 while wake-ups can arrive.", registry=registry)
 _standbys_needed = Gauge(
@@ -163,17 +165,17 @@ _forwarded = Counter(
 )
 _outbox_waiting = Gauge(
     "gatecast_outbox_waiting_events",
-    "Events in the outbox that are not in the log yet; told by the forwarder.",
+    "Events in the outbox that are not in the log yet; reported by the forwarder.",
     registry=registry,
 )
 _outbox_oldest = Gauge(
     "gatecast_outbox_oldest_event_seconds",
-    "Age of the oldest event in the outbox, by the clocks of its database and of the process that tells.",
+    "Age of the oldest event in the outbox, by the clocks of its database and of the reporting process.",
     registry=registry,
 )
 _outbox_refused = Gauge(
     "gatecast_outbox_refused_events",
-    "Events in the outbox that the log has refused; told by the forwarder.",
+    "Events in the outbox that the log has refused; reported by the forwarder.",
     registry=registry,
 )
 

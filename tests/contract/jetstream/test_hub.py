@@ -124,7 +124,7 @@ async def test_p1_a_single_copy_is_refused_unless_the_url_accepts_it(server: Nat
 async def test_p1_a_stream_that_loses_events_by_itself_is_refused(
     server: NatsServer, setting: str, value: object
 ) -> None:
-    """Somebody made it by hand, or edited it."""
+    """The stream was made by hand, or edited."""
     url = _url(server)
     name = url.rpartition("/")[2].partition("?")[0]
     client = await nats.connect(f"nats://{server.address}")

@@ -101,7 +101,7 @@ async def test_what_retention_removed_is_recognized_in_a_smaller_batch(opening: 
 
 
 async def test_what_was_perhaps_forwarded_and_removed_waits_for_a_decision(opening: Opening) -> None:
-    """Somebody has published without the outbox since, so the log cannot tell: nothing is guessed."""
+    """Another publisher has bypassed the outbox since, so the log cannot tell: nothing is guessed."""
     async with opening() as site:
         events = make_events(2)
         await site.store(*events)
@@ -210,7 +210,7 @@ async def test_a_forwarder_that_stood_still_while_it_sent_records_nothing(openin
 
 
 async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> None:
-    """Whoever loses the race waits for as long as a lease again."""
+    """The loser of the race waits for as long as a lease again."""
     async with opening() as site:
         await site.forwarder("dead").forward()
         both = [site.forwarder("pod-1"), site.forwarder("pod-2")]
@@ -222,7 +222,7 @@ async def test_of_two_that_take_over_at_once_one_forwards(opening: Opening) -> N
 
 
 async def test_the_log_may_be_away_for_longer_than_the_lease(opening: Opening) -> None:
-    """Everything is forwarded in order when it is back, by whoever looks first."""
+    """Everything is forwarded in order when it is back, by the first process that looks."""
     async with opening() as site:
         events, log = make_events(4), site.log()
         forwarders = [site.forwarder(pod_id, log=log) for pod_id in ("pod-1", "pod-2")]
@@ -402,7 +402,7 @@ async def test_deleting_the_gateway_decides_about_what_was_refused(opening: Open
 
 
 async def test_a_gateway_that_is_missing_in_the_log_is_told(opening: Opening) -> None:
-    """Somebody has deleted it there, and not through the outbox; trying again registers it."""
+    """It was deleted there, and not through the outbox; trying again registers it."""
     async with opening() as site:
         forwarder = site.forwarder()
         await forwarder.forward()
@@ -452,7 +452,7 @@ async def test_many_gateways_are_forwarded_together(opening: Opening) -> None:
 
 
 async def test_p11_an_entry_that_cannot_be_read_concerns_its_own_gateway(opening: Opening) -> None:
-    """Somebody has damaged its row; once it is repaired, it is tried again."""
+    """Its row is damaged; once it is repaired, it is tried again."""
     async with opening() as site:
         events, others = make_events(3), make_events(1, OTHER_GATEWAY)
         await site.store(*events, *others)
@@ -489,6 +489,10 @@ async def test_p11_an_entry_that_no_driver_can_read_concerns_its_own_gateway(ope
         assert refused.reason.startswith("it cannot be read:")
         status = await outbox.status()
         assert (status.waiting, [one.gateway_id for one in status.refused]) == ({GATEWAY: 2}, [GATEWAY])
+        queue = await outbox.gateways.queue(GATEWAY)
+        assert (queue.events, (queue.refusal or "").partition(":")[0]) == (2, "it cannot be read")
+        entry = await outbox.gateways.entry(GATEWAY, events[1].event_id)
+        assert entry is None or entry.checked().undeliverable
         assert await outbox.leave_out(GATEWAY)
         await forwarder.forward()
         assert await site.ids() == ids([events[0], events[2]])
@@ -502,7 +506,7 @@ def _shown(name: str) -> float | None:
 
 
 async def test_the_metrics_show_what_waits_also_while_the_log_is_away(opening: Opening) -> None:
-    """From the first look of a term on: whoever is on call sees it grow."""
+    """From the first look of a term on, so that monitoring sees it grow."""
     async with opening() as site:
         log = site.log()
         await site.records.bind("a-log", "")
@@ -513,7 +517,7 @@ async def test_the_metrics_show_what_waits_also_while_the_log_is_away(opening: O
             with pytest.raises(StorageUnavailable):
                 await forwarder.forward()
             assert _shown("waiting_events") == count
-            # For the alert: by whoever would forward, after it has begun as well.
+            # For the alert: also by the process that would forward, after its term has begun.
             assert (_shown("oldest_event_seconds") or 0) > 0
 
 
@@ -543,7 +547,7 @@ async def test_the_metrics_show_what_waits_and_what_was_refused(opening: Opening
 
 @pytest.mark.parametrize("instant", ["", "infinity", "-infinity", "4000-01-01 BC", "not UTF-8"])
 async def test_an_instant_that_cannot_be_read_hides_nothing_else(opening: Opening, instant: str) -> None:
-    """Somebody has damaged a row: what waits is forwarded and shown, of every other gateway."""
+    """With one damaged row, the events of every other gateway are forwarded and shown."""
     async with opening() as site:
         damaged, other, log = make_event(), make_event(OTHER_GATEWAY), site.log()
         log.refused = {other.event_id: "no"}

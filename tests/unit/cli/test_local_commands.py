@@ -114,7 +114,7 @@ def test_an_epoch_that_is_kept_goes_on(shell: _Shell) -> None:
 
 
 def test_where_nobody_has_decided_the_operator_is_told(postgres_url: str) -> None:
-    """A database that was copied on its server is another place; whoever copied it knows best."""
+    """A database that was copied on its server is another place; the operator who copied it decides."""
     shell = _Shell(postgres_url)
     before = shell.json("epoch", "show")
     assert not before["settled"]

@@ -324,7 +324,7 @@ async def test_a_rejected_event_is_told_with_its_reason_and_does_not_stop_the_re
 
 
 async def test_a_rejection_moves_the_position_once_it_is_stored() -> None:
-    """Whoever keeps the position and starts anew gets the event again until then."""
+    """Until then, a client that restarts with its stored position gets the event again."""
     async with connected() as (_, gateway, connection):
         await deliver(connection, 1)
         (event,) = await take(gateway, 1)

@@ -23,7 +23,7 @@ def open_hub(database_url: str) -> OpenHub:
         migrate="always",
         poll_interval=timedelta(hours=1),
         notifications=False,
-        # Nobody stands in between, and looking for somebody costs a connection for each test.
+        # There is no pooler, and detecting one costs a connection for each test.
         pooler="off",
     )
     return lambda: EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",))

@@ -1,4 +1,4 @@
-"""Each file of statements is one module's own: whoever else wants what it asks for calls that module."""
+"""Each file of statements belongs to one module: other modules call that module."""
 
 from __future__ import annotations
 

@@ -205,7 +205,7 @@ def test_a_flush_that_is_cancelled_harms_no_other() -> None:
 
 
 def test_a_flush_does_not_wait_for_a_recorder_that_has_ended() -> None:
-    """Whoever closes behind the hub's end, with the database away, is not held for ever."""
+    """A close after the hub's end, with the database away, does not hang for ever."""
 
     async def run() -> None:
         async with _recording() as (presence, recorder):

@@ -224,7 +224,7 @@ def test_whoever_waits_when_the_publisher_is_stopped_learns_it() -> None:
 
 
 def test_a_lane_that_is_cancelled_by_mistake_leaves_nobody_waiting() -> None:
-    """Who waits in it is answered, and what comes later is stored."""
+    """Waiting callers are answered, and later events are stored."""
 
     async def run() -> None:
         bench = _Bench()

@@ -31,6 +31,6 @@ def test_compose_waits_longer() -> None:
 
 
 def test_a_pod_without_a_drain_time_of_its_own_is_waited_for_too() -> None:
-    """Who changes nothing: the image's default and Docker's stop time in the documentation."""
+    """By default: the image's default and Docker's stop time in the documentation."""
     unit = (_DEPLOY / "systemd/gatecast.service").read_text("utf-8")
     assert int(re.findall(r"^TimeoutStopSec=(\d+)$", unit, re.MULTILINE)[0]) > _needed(Settings().drain_time)

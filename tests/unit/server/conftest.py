@@ -73,7 +73,7 @@ def open_api(database_url: str) -> Callable[..., Api]:
         migrate="always",
         poll_interval=timedelta(hours=1),
         notifications=False,
-        # Nobody stands in between, and looking for somebody costs a connection for each test.
+        # There is no pooler, and detecting one costs a connection for each test.
         pooler="off",
     )
     return lambda **changes: _open(settings, changes)

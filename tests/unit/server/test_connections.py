@@ -154,7 +154,7 @@ def test_idle_connections_stay_for_longer_than_balancers_keep_theirs() -> None:
 
 
 def test_without_a_free_place_one_on_which_nothing_is_asked_makes_room() -> None:
-    """First whoever was answered longest ago, then whoever is silent for longest and has had time to say something."""
+    """First the connection answered longest ago, then the one silent for longest that has had time to send."""
 
     async def run() -> None:
         places = Places(5)

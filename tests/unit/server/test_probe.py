@@ -133,7 +133,7 @@ def test_what_was_noted_long_ago_is_not_said_of_now(monkeypatch: pytest.MonkeyPa
     assert "of the last 1 events 1 on time" in describe_probe(sender)
     assert sender.usual_seconds == 0.02
     now += 200
-    assert describe_probe(sender) == "on; no event was to arrive in the last five minutes"
+    assert describe_probe(sender) == "on; no event was due in the last five minutes"
 
 
 async def test_a_pod_that_leaves_in_order_misses_nothing(database_url: str) -> None:

@@ -29,7 +29,7 @@ def _pods(folder: Path, template: PodTemplate) -> Pods:
 async def test_copies_have_settings_limits_and_exit_statuses_of_their_own(
     tmp_path: Path, pod_template: PodTemplate
 ) -> None:
-    """One is asked to stop and the other one is killed; each has its own environment and this process's limits."""
+    """One is asked to stop and the second is killed; each has its own environment and this process's limits."""
     async with _pods(tmp_path, pod_template) as pods:
         one, two = await pods.start_all("one", "two")
         assert one.api != two.api

@@ -179,7 +179,7 @@ async def _listeners(url: str) -> int:
 
 
 async def test_closing_it_does_not_swallow_a_cancellation(postgres_url: str) -> None:
-    """Whoever is cancelled while leaving ends cancelled."""
+    """A task that is cancelled while leaving ends cancelled."""
 
     async def use() -> None:
         async with PostgresWakeup(postgres_url):

@@ -27,7 +27,8 @@ def verify(
         ),
     ] = False,
     database: Annotated[
-        str, typer.Option(help="With --local: sqlite, postgresql+embedded, or the URL of an empty database.")
+        str,
+        typer.Option(help="With --local: sqlite, postgresql+embedded, nats+embedded, or the URL of an empty database."),
     ] = "sqlite",
     url: Annotated[
         list[str], typer.Option("--url", envvar="GATECAST_URL", help="Admin API of a pod; repeat it for several pods.")

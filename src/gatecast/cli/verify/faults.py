@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, closing
 from dataclasses import dataclass
 from pathlib import Path
 
+from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.pgbouncer import PgBouncer
 from gatecast.testing.tcp_proxy import TcpProxy
@@ -71,6 +72,22 @@ def crash_of_a_pooler(pooler: PgBouncer) -> Fault:
             await pooler.start()
 
     return Fault("PgBouncer crashes, through which pod-b reaches the database", lasting)
+
+
+def crash_of_nats(servers: Sequence[NatsServer]) -> Fault:
+    """So many of three NATS servers are killed, and started again."""
+
+    @asynccontextmanager
+    async def lasting() -> AsyncIterator[None]:
+        for server in servers:
+            await asyncio.to_thread(server.kill)
+        try:
+            yield
+        finally:
+            for server in servers:
+                await asyncio.to_thread(server.start)
+
+    return Fault(f"{len(servers)} of 3 NATS servers {'crashes' if len(servers) == 1 else 'crash'}", lasting)
 
 
 def held_file(path: Path) -> Fault:

@@ -10,13 +10,21 @@ from datetime import timedelta
 from secrets import token_urlsafe
 from tempfile import TemporaryDirectory
 
-from gatecast.cli.databases import prepare
+from gatecast.cli.sites import NATS_EMBEDDED, NatsSite, nats_site, prepare_site
 from gatecast.cli.verify.checks import Installation
-from gatecast.cli.verify.faults import Fault, crash_of_a_pooler, crash_of_a_server, faults_of_a_wire, held_file
+from gatecast.cli.verify.faults import (
+    Fault,
+    crash_of_a_pooler,
+    crash_of_a_server,
+    crash_of_nats,
+    faults_of_a_wire,
+    held_file,
+)
 from gatecast.storage.database_url import Backend, parse
 from gatecast.storage.postgres.embedded import embedded_server
 from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.given_server import GivenServer
 from gatecast.testing.processes.pgbouncer import PgBouncer, pgbouncer_program
 from gatecast.testing.processes.pod_template import shared_template
@@ -43,6 +51,8 @@ class _Ground:
     database: str
     #: The database as the second pod reaches it.
     pooled: str
+    #: The database of the outbox; empty if there is none.
+    outbox: str = ""
     #: Whether the database has a clock of its own.
     has_clock: bool = True
     faults: Sequence[Fault] = ()
@@ -50,7 +60,7 @@ class _Ground:
 
 @asynccontextmanager
 async def local_installation(database: str) -> AsyncIterator[Installation]:
-    """Three pods on an empty `sqlite` or `postgresql+embedded`, or on the empty database that a URL names.
+    """Three pods on an empty `sqlite`, `postgresql+embedded` or `nats+embedded`, or on the empty database of a URL.
 
     Raises:
         SettingInvalid: it is neither of these nor the URL of a database.
@@ -58,11 +68,11 @@ async def local_installation(database: str) -> AsyncIterator[Installation]:
     """
     async with AsyncExitStack() as stack:
         ground = await _ground(stack, database)
-        await prepare(ground.direct)
+        await prepare_site(Site(database=ground.direct, outbox=ground.outbox))
         token = token_urlsafe(24)
         # Forks of one process, which imports everything once; in another thread, so that signals are handled meanwhile.
         command = await asyncio.to_thread(shared_template)
-        pods = Pods(ground.database, admin_token=token, command=command, **_SETTINGS)
+        pods = Pods(ground.database, outbox=ground.outbox, admin_token=token, command=command, **_SETTINGS)
         await stack.enter_async_context(pods)
         wrong_clock = serve_with_clock(_AHEAD) if ground.has_clock else None
         async with asyncio.TaskGroup() as starts:
@@ -94,6 +104,9 @@ async def _ground(stack: AsyncExitStack, database: str) -> _Ground:
         database = f"sqlite:///{folder}/gatecast.db"
     if database == "postgresql+embedded":
         return await _own_server(stack)
+    if database == NATS_EMBEDDED:
+        # Servers are started in another thread, as that takes seconds.
+        return _streams(await asyncio.to_thread(stack.enter_context, nats_site()))
     named = parse(database)
     if named.path is None:
         return await _given_server(stack, named.url)
@@ -101,6 +114,15 @@ async def _ground(stack: AsyncExitStack, database: str) -> _Ground:
         faults = [held_file(named.path)]
         return _Ground(direct=database, database=database, pooled=database, has_clock=False, faults=faults)
     return await _given_server(stack, await stack.enter_async_context(embedded_server(named.path)))
+
+
+def _streams(found: NatsSite) -> _Ground:
+    """Servers that may crash, and a file that may be held."""
+    one, two, _ = found.servers
+    faults = [crash_of_nats([one]), crash_of_nats([one, two]), held_file(found.file)]
+    database, outbox = found.site.database, found.site.outbox
+    # The file of the outbox has no clock of its own.
+    return _Ground(direct=database, database=database, pooled=database, outbox=outbox, has_clock=False, faults=faults)
 
 
 async def _own_server(stack: AsyncExitStack) -> _Ground:

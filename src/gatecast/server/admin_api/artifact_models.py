@@ -48,7 +48,7 @@ class DeploymentView(Model):
         "has stored another one."
     )
     reason: str = Field(description="Why it failed; empty otherwise.")
-    performed_at: datetime = Field(description="When its last event was made.")
+    performed_at: datetime = Field(description="When its last event was created.")
     age_seconds: float = Field(description="How long ago that was.")
     created_at: datetime
     updated_at: datetime
@@ -91,7 +91,7 @@ class ImportedArtifactView(Model):
     """An artifact that was made on a gateway itself."""
 
     id: str
-    local_id: str = Field(description="The gateway's own id of it.")
+    local_id: str = Field(description="The id that the gateway gave it.")
     kind: str
     handle: str
     name: str
@@ -127,7 +127,7 @@ class Placing(Model):
 class NewPlacing(Placing):
     """An artifact that does not exist yet."""
 
-    handle: Handle | None = Field(None, description="Its name on gateways; made from the name when left out.")
+    handle: Handle | None = Field(None, description="Its name on gateways; derived from the name if left out.")
 
 
 class ReadBack(Model):
@@ -180,9 +180,10 @@ class StoredPlacing(Model):
     handle: str
     etag: Etag
     gateways: list[str] = Field(description="Ids of the gateways that should run it.")
-    deployments: list[DeploymentView] = Field(description="What each gateway was told last, and what it said.")
+    deployments: list[DeploymentView] = Field(description="What was last published to each gateway, and its answer.")
     clashes: list[ClashView] = Field(
-        default_factory=list, description="Others at the same place of a gateway; left out of lists. Move one of them."
+        default_factory=list,
+        description="Artifacts with the same route on a gateway; left out of lists. Move one of them.",
     )
     created_at: datetime
     updated_at: datetime
@@ -204,7 +205,7 @@ class IssuedApiKey(ApiKeyView):
     """A key on the only occasion on which its value is shown."""
 
     value: str
-    gateways: list[GatewayEventState] = Field(description="Every gateway that is told of it, and how far that is.")
+    gateways: list[GatewayEventState] = Field(description="Every gateway that gets the key, and how far it is.")
 
 
 class ApiKeyList(Model):

@@ -312,7 +312,7 @@ def _add_deployment_routes(router: APIRouter, artifact_kind: ArtifactKind) -> No
         response_class=Response,
         responses=_YAML,
         operation_id=f"get{artifact_kind.name}DeploymentContent",
-        summary="Show what a deployment consists of",
+        summary="Show the content of a deployment",
     )
     async def show_content(
         artifact_id: ArtifactInPath, deployment_id: ResourceId, context: Context, organization: Organization

@@ -15,7 +15,7 @@ from gatecast.server.admin_api.paths import After, Limit
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
-_Filter = Annotated[str, Query(max_length=255, description="Only entries with exactly this.")]
+_Filter = Annotated[str, Query(max_length=255, description="Only entries with exactly this value.")]
 
 
 class AuditEntryView(Model):
@@ -23,12 +23,12 @@ class AuditEntryView(Model):
 
     id: str
     asked_at: datetime
-    subject: str = Field(description="The token, or the person, that asked.")
+    subject: str = Field(description="The token or person that sent the request.")
     role: str
     remote: str = Field(description="The address that the request came from.")
     door: str = Field(description="`api` or `console`.")
     action: str = Field(description="What was asked for.", examples=["create_gateway"])
-    target: str = Field(description="What it was about, or what it made.")
+    target: str = Field(description="The resource that it concerns, or that it created.")
     status: int | None = Field(
         description="The HTTP status of the answer. Null: the pod ended before it answered, so look at the target."
     )

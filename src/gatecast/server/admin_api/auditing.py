@@ -97,7 +97,7 @@ def require_admin(caller: Caller) -> None:
         Forbidden: the caller may only read.
     """
     if caller.role is not Role.ADMIN:
-        raise Forbidden("your token may only read; use a token with the role admin")
+        raise Forbidden("your token allows only reading; use a token with the role admin")
 
 
 def address_of(request: Request, settings: Settings) -> str:

@@ -51,13 +51,15 @@ class NewBulk(Model):
         "state again."
     )
     expected: int = Field(
-        ge=0, description="How many match, as the caller believes: with another number nothing is done.", examples=[3]
+        ge=0,
+        description="The number of matching gateways that the caller expects; if it differs, nothing is done.",
+        examples=[3],
     )
     search: Annotated[str, StringConstraints(max_length=120)] = Field("", description="A part of the name.")
     connected: bool | None = None
     state: FleetState | None = None
     after: Annotated[str, StringConstraints(max_length=120)] = Field(
-        "", description="`next` of the answer before; `expected` counts those behind it."
+        "", description="`next` of the previous answer; `expected` counts the gateways after it."
     )
 
 
@@ -72,11 +74,11 @@ class BulkView(Model):
     """What came of it."""
 
     matched: int
-    done: int = Field(description="Gateways for which there was something to do, and it was done.")
-    untouched: int = Field(description="Gateways for which there was nothing to do, or that were deleted meanwhile.")
+    done: int = Field(description="Gateways that were changed.")
+    untouched: int = Field(description="Gateways that needed no change, or were deleted meanwhile.")
     failed: int
     failures: list[BulkFailure] = Field(description="The first 20 of them.")
-    next: str | None = Field(description="500 gateways are handled at a time: pass it as `after` to go on.")
+    next: str | None = Field(description="500 gateways are handled at a time: pass it as `after` to continue.")
 
 
 @router.post("/actions")

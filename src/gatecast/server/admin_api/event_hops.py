@@ -32,7 +32,7 @@ class HopView(Model):
     )
     at: datetime = Field(description="By the database's clock, like `recordedAt`.")
     within: float = Field(
-        description="Up to so many seconds before or after `at`: what passes together is noted together."
+        description="Up to this many seconds before or after `at`: events that pass together are recorded together."
     )
 
 
@@ -40,21 +40,19 @@ class DeliveryView(Model):
     """The way of an event over one connection."""
 
     replica: str
-    connection_id: str | None = Field(description="Null: it is not known any more.")
+    connection_id: str | None = Field(description="Null: no longer known.")
     pod_id: str | None
-    hops: list[HopView] = Field(
-        description="Those that it has passed, in order; what is not known any more is left out."
-    )
+    hops: list[HopView] = Field(description="The hops that it has passed, in order; hops no longer known are left out.")
 
 
 class EventDetail(EventView):
     """A recorded event, and how it came to the gateway."""
 
     deliveries: list[DeliveryView] = Field(
-        description="One for each connection that picked it up, oldest first: more than one where the gateway has "
-        "replicas, or where it was sent again."
+        description="One for each connection that picked it up, oldest first: several if the gateway has "
+        "replicas, or if it was sent again."
     )
-    outcomes: list[OutcomeView] = Field(description="What each replica said of it.")
+    outcomes: list[OutcomeView] = Field(description="What each replica reported about it.")
 
 
 @router.get("/{offset}")

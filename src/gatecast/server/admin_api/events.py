@@ -185,7 +185,7 @@ async def list_events(
     gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
-    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show what lies behind this offset.")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="Show the events after this offset.")] = 0,
     limit: Limit = 100,
 ) -> EventPage:
     """A page of a gateway's log, with the state of each event and the gateway's answer to it."""

@@ -33,7 +33,7 @@ class FleetMoment(Model):
     at: datetime = Field(description="The end of it.")
     recorded_per_second: float = Field(description="Events that were published.")
     confirmed_per_second: float
-    lag_seconds: float = Field(description="Age of the oldest event that some gateway has not confirmed.")
+    lag_seconds: float = Field(description="Age of the oldest event that a gateway has not confirmed.")
     confirmed_after_p50: float | None = Field(
         description="Seconds from publishing to confirmation, for half of the events; null: none was confirmed."
     )

@@ -25,7 +25,7 @@ class FleetView(Model):
     connected: int
     states: dict[FleetState, int] = Field(
         description="How many are `current`, `behind`, have `rejected` something that waits for a decision, or need a "
-        "`resync`; the gravest counts."
+        "`resync`; the worst state counts."
     )
 
 
@@ -33,7 +33,7 @@ class PodView(Model):
     """A pod whose lease has not expired."""
 
     pod_id: str
-    version: str = Field(description="The release that it runs; empty: one that does not say so.")
+    version: str = Field(description="The release that it runs; empty if it does not report one.")
     started_at: datetime | None
     lease_seconds: float = Field(description="Seconds until its lease expires, unless it is renewed.")
     connections: int = Field(description="Connections of your organization's gateways.")
@@ -50,7 +50,7 @@ class PolicyView(Model):
     """A policy that every one of the gateways has loaded."""
 
     name: str
-    version: str = Field(description="The newest that all of them have.", examples=["v1.0.0"])
+    version: str = Field(description="The newest version that all of them have.", examples=["v1.0.0"])
     description: str = ""
     parameters: dict[str, Any] = Field(description="JSON schema of its parameters, as a gateway announced it.")
 

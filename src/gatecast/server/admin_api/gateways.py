@@ -79,13 +79,13 @@ async def create_gateway(
 async def list_gateways(
     context: Context,
     organization: Organization,
-    after: Annotated[str, Query(max_length=120, description="`next` of the page before.")] = "",
+    after: Annotated[str, Query(max_length=120, description="`next` of the previous page.")] = "",
     limit: Limit = 100,
     search: Annotated[str, Query(max_length=120, description="A part of the name or display name.")] = "",
     connected: Annotated[bool | None, Query(description="Only those that are, or are not, connected.")] = None,
-    state: Annotated[FleetState | None, Query(description="Only those that are so far.")] = None,
+    state: Annotated[FleetState | None, Query(description="Only gateways in this state.")] = None,
     sort: Annotated[
-        Sort, Query(description="`lag`, `last-seen` and `state`: those that need somebody most come first.")
+        Sort, Query(description="`lag`, `last-seen` and `state`: those that need attention most come first.")
     ] = Sort.NAME,
 ) -> GatewayPage:
     """A page of gateways. With a filter, or sorted by another field than the name, it may be a second old."""
@@ -106,7 +106,12 @@ async def list_gateways(
 async def _by_name(context: AdminContext, organization: str, after: str, limit: int) -> GatewayPage:
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
     status = await context.hub.status([gateway.id for gateway in gateways])
-    shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
+    waiting = await context.hub.all_unforwarded()
+    shown = [
+        gateway_summary(gateway, status[gateway.id], unforwarded=waiting.get(gateway.id, 0))
+        for gateway in gateways[:limit]
+        if gateway.id in status
+    ]
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
 
@@ -116,8 +121,12 @@ async def summaries_of(
     """These gateways as they are now, without those that were deleted meanwhile."""
     ids = [each.id for each in standings]
     gateways = await context.gateways.those(organization, ids)
-    status = await context.hub.status(ids)
-    return [gateway_summary(gateways[each], status[each]) for each in ids if each in gateways and each in status]
+    status, waiting = await context.hub.status(ids), await context.hub.all_unforwarded()
+    return [
+        gateway_summary(gateways[each], status[each], unforwarded=waiting.get(each, 0))
+        for each in ids
+        if each in gateways and each in status
+    ]
 
 
 @router.get("/{gateway_id}")

@@ -38,7 +38,8 @@ CurrentState: TypeAlias = Literal["PENDING", "DEPLOYED", "FAILED", "UNDEPLOYING"
 
 _Text = Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")]
 _Exactly = Annotated[
-    str, Query(max_length=MAX_IDENTIFIER_LENGTH, pattern=r"^[^\x00]*$", description="Only events with exactly this.")
+    str,
+    Query(max_length=MAX_IDENTIFIER_LENGTH, pattern=r"^[^\x00]*$", description="Only events with exactly this value."),
 ]
 _KindQuery = Annotated[KindName | None, Query(description="Only those of this kind.")]
 _StateQuery = Annotated[list[CurrentState], Query(max_length=5, description="Only those in one of these states.")]
@@ -48,7 +49,7 @@ class StateCountView(Model):
     """How many gateways are in one state of an artifact."""
 
     gateways: int
-    since: datetime = Field(description="When the first of them was told.")
+    since: datetime = Field(description="When the change was first published.")
 
 
 class ListedArtifactView(Model):
@@ -56,15 +57,15 @@ class ListedArtifactView(Model):
 
     id: str
     kind: str = Field(examples=["LlmProvider"])
-    collection: str = Field(description="Where it is found: below `/api/v1/`.", examples=["llm-providers"])
+    collection: str = Field(description="Its path below `/api/v1/`.", examples=["llm-providers"])
     handle: str
     name: str
     version: str
-    context: str = Field(description="Where it is served; empty: nowhere.")
+    context: str = Field(description="The address at which it is served; empty: none.")
     created_at: datetime
     updated_at: datetime
     states: dict[StateName, StateCountView] = Field(
-        description="Only states that some gateway is in. PENDING and UNDEPLOYING wait for gateways."
+        description="Only states of at least one gateway. PENDING and UNDEPLOYING wait for gateways."
     )
 
 
@@ -72,7 +73,7 @@ class ArtifactPage(Model):
     """A page of artifacts."""
 
     items: list[ListedArtifactView]
-    total: int = Field(description="How many match; 0 on a page behind the last one.")
+    total: int = Field(description="How many match; 0 on a page after the last one.")
     next: str | None = Field(description=NEXT)
 
 
@@ -98,7 +99,7 @@ class FoundEventsPage(Model):
 
     items: list[EventView]
     next: int | None = Field(
-        description="Pass it as `before` to go on; also after a page without events, because one search looks at no "
+        description="Pass it as `before` to continue; also after a page without events, because one search looks at no "
         "more than 10,000. Null: everything was looked at."
     )
 
@@ -110,7 +111,7 @@ async def list_artifacts(
     kind: _KindQuery = None,
     search: Annotated[_Text, Query(description="A part of the name or handle.")] = "",
     state: _StateQuery = [],  # noqa: B006 - FastAPI copies it
-    sort: Annotated[ArtifactSort, Query(description="`changed`: what was changed last comes first.")] = (
+    sort: Annotated[ArtifactSort, Query(description="`changed`: the latest change comes first.")] = (
         ArtifactSort.HANDLE
     ),
     after: After = "",
@@ -166,10 +167,10 @@ async def search_events(
     type: _Exactly = "",  # noqa: A002 - as events call it
     entity_type: Annotated[_Exactly, Query(alias="entityType")] = "",
     entity_id: Annotated[_Exactly, Query(alias="entityId")] = "",
-    state: Annotated[EventState | None, Query(description="Only events that are known to be so.")] = None,
+    state: Annotated[EventState | None, Query(description="Only events known to be in this state.")] = None,
     since: Annotated[AwareDatetime | None, Query(description="Recorded then or later.")] = None,
     until: Annotated[AwareDatetime | None, Query(description="Recorded before.")] = None,
-    before: Annotated[int | None, Query(ge=1, le=MAX_INTEGER, description="`next` of the page before.")] = None,
+    before: Annotated[int | None, Query(ge=1, le=MAX_INTEGER, description="`next` of the previous page.")] = None,
     limit: Limit = 100,
 ) -> FoundEventsPage:
     """Events of a gateway's log that match, the newest first; at most 10,000 are looked at."""

@@ -64,11 +64,11 @@ MAX_EVENTS_PER_BATCH = 1_000
 NEXT = "Pass it as `after` for the next page; null: there is none."
 
 #: What `next` of a short list means.
-WHOLE = "Always null: the list is short and comes as a whole."
+WHOLE = "Always null: the list is short and has one page."
 
 
 #: As in the header of the same name.
-Etag = Annotated[str, Field(description="Changes with it; `If-Match` takes it.", examples=['"3"'])]
+Etag = Annotated[str, Field(description="Changes with the resource; pass it as `If-Match`.", examples=['"3"'])]
 
 
 class Model(BaseModel):
@@ -88,7 +88,7 @@ class NewGateway(Model):
     connection_policy: ConnectionPolicy = Field(
         ConnectionPolicy.ALL,
         description="`newest-only` closes older connections when a new one comes. For a gateway that is one process: "
-        "two that share a token would push each other out for ever.",
+        "two processes with one token would replace each other for ever.",
     )
     properties: dict[str, Any] = Field(
         default_factory=dict, description="At most 16 KiB of JSON.", examples=[{"region": "eu"}]
@@ -112,7 +112,7 @@ class PositionView(Model):
 
     epoch: UUID = Field(description="Identity of the database's history.")
     head: int = Field(description="Offset of the last event.")
-    trimmed: int = Field(description="Retention has removed the events up to here.")
+    trimmed: int = Field(description="Retention has removed the events up to this offset.")
     sent: int = Field(description="Last offset that was handed to a socket.")
     confirmed: int = Field(description="Last offset that the gateway has confirmed.")
 
@@ -159,9 +159,11 @@ class GatewaySummary(Model):
 class GatewayView(GatewaySummary):
     """A gateway with everything that is known of it."""
 
-    manifest: dict[str, Any] | None = Field(description="What the gateway said of itself; null before it did.")
+    manifest: dict[str, Any] | None = Field(
+        description="The gateway's description of itself; null until it has sent one."
+    )
     manifest_fault: str | None = Field(
-        description="Why what it said last could not be stored, so that `manifest` is older; null: it was."
+        description="Why its last description could not be stored, so that `manifest` is older; null: it was stored."
     )
 
 
@@ -176,7 +178,7 @@ class WhyView(Model):
     """Why a gateway is, or is not, up to date."""
 
     code: WhyCode
-    cause: str = Field(description="The same in words.")
+    cause: str = Field(description="The explanation in words.")
 
 
 class NewToken(Model):
@@ -216,7 +218,9 @@ class NewEvent(Model):
         description="A JSON object, at most 1 MiB encoded.",
         examples=[{"providerId": "4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"}],
     )
-    event_id: UUID | None = Field(None, description="Made when absent. The same id again is not stored again.")
+    event_id: UUID | None = Field(
+        None, description="Generated if absent. An event with the same id is not stored again."
+    )
 
 
 class PublishedEvent(Model):
@@ -226,7 +230,7 @@ class PublishedEvent(Model):
     offset: _Offset
     position: _Position
     state: PublishedState = Field(
-        description="What is known of it: pending (in the outbox, and not in the log yet), stored, confirmed by the "
+        description="Its state: pending (in the outbox, and not in the log yet), stored, confirmed by the "
         "gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
@@ -270,8 +274,8 @@ class PublishedGatewayEvent(Model):
     offset: _Offset
     position: _Position
     result: Literal["created", "known", "conflict"] = Field(
-        description="`created`; `known`: the same event was published before, and stands there; `conflict`: another "
-        "event was published under this id before, which stands there, and this one was not stored."
+        description="`created`; `known`: the same event was published before, at this position; `conflict`: "
+        "another event with this id was published before, at this position, and this one was not stored."
     )
 
 
@@ -289,7 +293,7 @@ class GatewayEventState(Model):
     offset: _Offset
     position: _Position
     state: PublishedState = Field(
-        description="What was known of it at this answer; `GET …/gateways/{gatewayId}/events` knows more later. "
+        description="Its state at the time of this answer; `GET …/gateways/{gatewayId}/events` knows more later. "
         "Nobody acknowledges it, so `confirmed` is the final word."
     )
     reason: str = Field("", description="Why it was rejected.")
@@ -298,7 +302,7 @@ class GatewayEventState(Model):
 class GatewayEventStates(Model):
     """How far a change has come."""
 
-    gateways: list[GatewayEventState] = Field(description="Every gateway that was told of it.")
+    gateways: list[GatewayEventState] = Field(description="Every gateway that it was published to.")
 
 
 class OutcomeView(Model):
@@ -332,7 +336,7 @@ class EventView(Model):
     )
     outcome: OutcomeView | None
     undeliverable: str | None = Field(
-        None, description="Why it cannot be read or sent; what could not be read of it is empty, or 1970, here."
+        None, description="Why it cannot be read or sent; fields that could not be read are empty, or 1970, here."
     )
     trace_parent: str | None = Field(default=None, description="The W3C `traceparent` of the change, if it is traced.")
 
@@ -394,7 +398,7 @@ class Problem(BaseModel):
     field: str | None = Field(None, description="The field at fault.")
     rule: str | None = Field(None, description="What is allowed, as a phrase that continues `must`.")
     value: str | None = Field(None, description="The refused value, shortened.")
-    errors: list[WrongField] | None = Field(None, description="Every field at fault; the first one stands above.")
+    errors: list[WrongField] | None = Field(None, description="Every field at fault; the first one is also above.")
     size: int | None = Field(None, description="Size of the data, in bytes.")
     limit: int | None = Field(None, description="The largest size, in bytes.")
     current: str | None = Field(None, description="The ETag that the resource has now.")

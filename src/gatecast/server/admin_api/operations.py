@@ -62,7 +62,7 @@ def describe_probe(probe: Probe | None) -> str:
         return "off"
     counts = probe.recent
     if not any(counts.values()):
-        return "on; no event was to arrive in the last five minutes"
+        return "on; no event was due in the last five minutes"
     said = f"of the last {sum(counts.values())} events "
     said += ", ".join(f"{count} {result.replace('-', ' ')}" for result, count in counts.items() if count)
     usual = probe.usual_seconds

@@ -23,7 +23,7 @@ async def list_parked(
     gateway_id: GatewayInPath,
     context: Context,
     organization: Organization,
-    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`next` of the page before.")] = 0,
+    after: Annotated[int, Query(ge=0, le=MAX_INTEGER, description="`next` of the previous page.")] = 0,
     limit: Limit = 100,
 ) -> ParkedPage:
     """A page of parked entities: the rejected event, its reason, and how many later events wait."""

@@ -26,7 +26,7 @@ TokenId = Annotated[str, Path(max_length=64)]
 ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
 KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]
 After = Annotated[
-    str, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next` of the page before; empty: the first page.")
+    str, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next` of the previous page; empty: the first page.")
 ]
 Limit = Annotated[int, Query(ge=1, le=MAX_PAGE)]
 IfMatch = Annotated[str | None, Header(max_length=64, description="Change only if this is still its ETag.")]

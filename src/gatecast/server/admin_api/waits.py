@@ -157,7 +157,7 @@ class PublishedLook:
 NOT_EVERYWHERE: dict[int | str, dict[str, Any]] = {
     202: {
         "model": GatewayEventStates,
-        "description": "Done; not every gateway has confirmed it yet, one rejected it, or there is none.",
+        "description": "Done; not every gateway has confirmed it yet, one rejected it, or there are no gateways.",
     }
 }
 

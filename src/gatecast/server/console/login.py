@@ -89,7 +89,7 @@ async def _caller(request: Request, context: AdminContext, token: str, digest: s
     except Unauthenticated:
         raise _Refused(401, "This is not a valid admin token.") from None
     except TooManyAttempts:
-        raise _Refused(429, "Too many tokens were not valid. Try again in a minute.") from None
+        raise _Refused(429, "Too many invalid tokens. Try again in a minute.") from None
 
 
 def _known(caller: Caller | None) -> Caller:

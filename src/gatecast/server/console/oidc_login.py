@@ -84,7 +84,9 @@ async def finish(
         _check(begun, state, "" if code else error or "no code")
         caller = await _caller(request, context, issuer, code, begun)
     except (_Refused, Unauthenticated, Forbidden) as refused:
-        problem = "What the issuer said of you is not valid." if isinstance(refused, Unauthenticated) else str(refused)
+        problem = (
+            "The issuer's answer about you is not valid." if isinstance(refused, Unauthenticated) else str(refused)
+        )
         return _without_cookie(login_page(request, context, problem=problem, status=401))
     session = await _session(context, caller)
     # No redirect: a cookie that is Strict would not come along on a way that began at the issuer.
@@ -120,7 +122,7 @@ class _Refused(Exception):
 
 def _check(begun: dict[str, Any], state: str, failure: str) -> None:
     if not state or not compare_digest(str(begun.get("state", "")).encode(), state.encode()):
-        raise _Refused("This log-in was not begun in this browser. Try again.")
+        raise _Refused("This log-in did not start in this browser. Try again.")
     if time.time() - begun["at"] > _TIME:
         raise _Refused("This log-in took too long. Try again.")
     if failure:

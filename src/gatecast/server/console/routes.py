@@ -36,7 +36,7 @@ class NotLoggedIn(GatecastError):
     """Nobody is logged in, or the session is over."""
 
     def __str__(self) -> str:
-        return "log in to go on"
+        return "log in to continue"
 
 
 async def visitor_of(request: Request, context: Context) -> Session:
@@ -187,7 +187,7 @@ async def _refusal(request: Request, error: Exception) -> Response:
     if isinstance(error, HTTPException):
         status, title, detail = error.status_code, str(error.detail), ""
     elif isinstance(error, RequestValidationError):
-        status, title, detail = 422, "This address is not complete", "A part of it is not what it should be."
+        status, title, detail = 422, "This address is incomplete", "A part of it is not valid."
     else:
         status, body = problem(error)
         title, detail = body["title"], body["detail"]

@@ -162,7 +162,7 @@ def _lane(
 
 def _ended(event: EventDetail, last: _Moment) -> str:
     if last.what == "recorded":
-        return f"{event.state.capitalize()}; when is not known any more"
+        return f"{event.state.capitalize()}; the time is no longer known"
     return f"{_NAMES.get(last.what, last.what.capitalize())} after {duration(last.at - event.recorded_at)}"
 
 

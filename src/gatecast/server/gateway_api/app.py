@@ -108,7 +108,7 @@ def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamR
                 if identity is None:
                     return refuse(401, "the api-key is missing, unknown or revoked")
                 if not is_storable("".join(request.match_info.values())):
-                    return refuse(404, "there is nothing of this name")
+                    return refuse(404, "there is no resource of this name")
                 return await answer(request, identity)
 
     return handler

@@ -140,7 +140,7 @@ class DeploymentObserver(Observer):
                 "resync-needed",
                 gateway=self._identity.gateway_id,
                 reason=lost,
-                because="events of others were lost as well",
+                because="foreign events were lost as well",
             )
 
     async def _settle_what_was_read(self) -> None:

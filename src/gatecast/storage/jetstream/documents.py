@@ -63,6 +63,9 @@ class History(Document):
     lineage: Sequence[str]
     #: The epoch of the first history; empty if an earlier release has written this.
     first: str = ""
+    #: The log that is being moved into the stream, and the run of the command that does so; empty if none is.
+    moving: str = ""
+    mover: str = ""
 
     @property
     def log(self) -> str:
@@ -94,6 +97,17 @@ class LowWaterMark(Document):
     #: Sequence in the stream of the last removed event.
     sequence: int
 
+    @classmethod
+    def of(cls, message: Message | None, head: Head) -> Self | None:
+        """The low-water mark of the log with this head; None if nothing of it was removed.
+
+        One past the head tells of a log that a stream has lost which was put back: retention was at work meanwhile.
+        """
+        if message is None or not message.data:
+            return None
+        found = cls.decode(message.data)
+        return found if found.log == head.log and found.offset <= head.head else None
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ForgottenLog(Document):
@@ -105,6 +119,19 @@ class ForgottenLog(Document):
     head: int
     #: Up to where its events are removed.
     low: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Copied(Document):
+    """How much of a log that is being moved into the stream has been copied; afterwards there is none."""
+
+    gateway_id: str
+    #: The number that the log has where it comes from, and here.
+    source: int
+    log: int
+    #: Offset of the first event that was copied and is still here, and of the last one.
+    first: int
+    through: int
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -152,7 +179,13 @@ def encode_event(event: Event) -> bytes:
         "originated_at": event.originated_at.isoformat(),
         "trace_parent": event.trace_parent,
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" + event.payload.encode()
+    return encode_columns(line, event.payload)
+
+
+def encode_columns(columns: Mapping[str, str | None], payload: str | None) -> bytes:
+    """The same of those columns that are known; an event that lacks one, or its data, is undeliverable."""
+    line = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
+    return line + b"\n" + (payload.encode() if payload is not None else _UNREADABLE)
 
 
 def decode_event(gateway_id: str, offset: int, message: Message) -> RecordedEvent:
@@ -171,6 +204,9 @@ def moment(seconds: float) -> datetime:
     """The instant this many seconds after the beginning of 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
+
+#: Data that nobody can read: no UTF-8.
+_UNREADABLE = b"\xff"
 
 #: What a field of this type may hold.
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -1,8 +1,9 @@
 """Changes the states of gateways under compare-and-set, and notes where connections are.
 
-A seat says that a gateway may have a connection to a pod, a call that the pod may have to disconnect one. Both are
-hints. They are stored before the state says so, and removed after it says otherwise, up to the sequence of that state.
-So none is missing, and one too many does no harm, because the pod that finds it looks into the state.
+A seat says that a gateway may have a connection to a pod, a call that the pod may have to disconnect one, or to say
+that it lives. Both are hints. They are stored before the state says so, and removed after it says otherwise, up to the
+sequence of that state. So none is missing, and one too many does no harm, because the pod that finds it looks into the
+state.
 """
 
 from __future__ import annotations
@@ -91,6 +92,11 @@ class Gateway:
         return self.head
 
 
+def never(_: Gateway) -> bool:
+    """Nothing is stored that is as it was."""
+    return False
+
+
 class Gateways:
     """The states of all gateways."""
 
@@ -113,7 +119,6 @@ class Gateways:
         head, low, state = (found.messages.get(subject) for subject in self._subjects_of(gateway_id))
         history = found.messages[self._stream.subjects.history]
         log = Head.decode(head.data) if head is not None and head.data else None
-        mark = LowWaterMark.decode(low.data) if low is not None and low.data else None
         stored = State.decode(state.data) if state is not None and state.data else State(log=0)
         return Gateway(
             gateway_id=gateway_id,
@@ -121,7 +126,7 @@ class Gateways:
             history_sequence=history.sequence,
             head=log,
             head_sequence=head.sequence if head is not None else 0,
-            mark=mark if mark is not None and log is not None and mark.log == log.log else None,
+            mark=LowWaterMark.of(low, log) if log is not None else None,
             mark_sequence=low.sequence if low is not None else 0,
             state=stored.of_log(log.log) if log is not None else stored,
             sequence=state.sequence if state is not None else 0,
@@ -143,33 +148,50 @@ class Gateways:
         """The result of the same work for each of these gateways whose documents can be read."""
         return await self._change_all(await self.find_readable(gateway_ids), work)
 
-    async def change(self, gateway_id: str, work: Callable[[Gateway], T], found: Gateway | None = None) -> T:
+    async def change(
+        self,
+        gateway_id: str,
+        work: Callable[[Gateway], T],
+        found: Gateway | None = None,
+        *,
+        fences: Callable[[Gateway], bool] = never,
+    ) -> T:
         """The result of work that changes a gateway's state in place; repeated if another pod was faster."""
         try:
-            return await self._change(found or (await self.find([gateway_id]))[gateway_id], work)
+            return await self._change(found or (await self.find([gateway_id]))[gateway_id], work, fences)
         except Stale:
-            return await repeated(partial(self._find_and_change, gateway_id, work))
+            return await repeated(partial(self._find_and_change, gateway_id, work, fences))
 
-    async def change_each(self, gateway_ids: Iterable[str], work: Callable[[Gateway], T]) -> list[T]:
-        """The result of the same work for each of these gateways."""
-        return await self._change_all((await self.find(gateway_ids)).values(), work)
+    async def change_each(
+        self, gateway_ids: Iterable[str], work: Callable[[Gateway], T], *, fences: Callable[[Gateway], bool] = never
+    ) -> list[T]:
+        """The result of the same work for each of these gateways.
 
-    async def _change_all(self, found: Iterable[Gateway], work: Callable[[Gateway], T]) -> list[T]:
+        A state that `fences` is stored also if the work leaves it as it is: whatever was decided by the stored one, and
+        is still on its way, is stale then.
+        """
+        return await self._change_all((await self.find(gateway_ids)).values(), work, fences)
+
+    async def _change_all(
+        self, found: Iterable[Gateway], work: Callable[[Gateway], T], fences: Callable[[Gateway], bool] = never
+    ) -> list[T]:
         limit = asyncio.Semaphore(_AT_ONCE)
 
         async def one(gateway: Gateway) -> T:
             async with limit:
-                return await self.change(gateway.gateway_id, work, gateway)
+                return await self.change(gateway.gateway_id, work, gateway, fences=fences)
 
         return await together(map(one, found))
 
-    async def _find_and_change(self, gateway_id: str, work: Callable[[Gateway], T]) -> T:
-        return await self._change((await self.find([gateway_id]))[gateway_id], work)
+    async def _find_and_change(
+        self, gateway_id: str, work: Callable[[Gateway], T], fences: Callable[[Gateway], bool]
+    ) -> T:
+        return await self._change((await self.find([gateway_id]))[gateway_id], work, fences)
 
-    async def _change(self, gateway: Gateway, work: Callable[[Gateway], T]) -> T:
-        before = deepcopy(gateway.state)
+    async def _change(self, gateway: Gateway, work: Callable[[Gateway], T], fences: Callable[[Gateway], bool]) -> T:
+        before, is_fence = deepcopy(gateway.state), fences(gateway)
         result = work(gateway)
-        if gateway.state == before:
+        if gateway.state == before and not is_fence:
             return result
         await self.store(gateway, before)
         return result
@@ -192,8 +214,8 @@ class Gateways:
     def _hints(self, gateway_id: str, state: State) -> set[str]:
         subjects = self._stream.subjects
         seats = {subjects.seat(each.pod_id, each.token_id, gateway_id) for each in state.connections}
-        dismissed = [each for each in state.connections if each.dismissal is not None]
-        return seats | {subjects.call(each.pod_id, gateway_id) for each in dismissed}
+        called = [each for each in state.connections if each.dismissal is not None or each.released]
+        return seats | {subjects.call(each.pod_id, gateway_id) for each in called}
 
     async def named_in(self, filtered: str) -> list[str]:
         """The gateways that these hints name."""

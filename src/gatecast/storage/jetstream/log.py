@@ -151,7 +151,7 @@ class JetStreamLog:
         later = [message async for message in self._stream.scan(every_event, after=marker, limit=1)]
         offset = offset_in(later[0]) - 1 if later else log.head.head
         low = await self._stream.snapshot([subjects.low_water_mark(gateway_id)])
-        removed = _low_water_mark(low.messages.get(subjects.low_water_mark(gateway_id)), log.head.log)
+        removed = LowWaterMark.of(low.messages.get(subjects.low_water_mark(gateway_id)), log.head)
         return Place(log.head.log, offset, is_gap=removed is not None and removed.sequence > marker)
 
     async def _logs(self, gateway_ids: Sequence[str]) -> dict[str, _Log]:
@@ -168,7 +168,7 @@ class JetStreamLog:
         if message is None or not message.data:
             return None
         head = Head.decode(message.data)
-        low = _low_water_mark(found.messages.get(subjects.low_water_mark(gateway_id)), head.log)
+        low = LowWaterMark.of(found.messages.get(subjects.low_water_mark(gateway_id)), head)
         epoch = UUID(History.decode(found.messages[subjects.history].data).epoch)
         return _Log(epoch, head, low.offset if low is not None else 0)
 
@@ -368,11 +368,3 @@ def _event_or_stand_in(gateway_id: str, offset: int, message: Message | None) ->
 
 def _is_newest(claim: Claim, message: Message | None) -> bool:
     return message is not None and message.data == claim.token.encode()
-
-
-def _low_water_mark(message: Message | None, log: int) -> LowWaterMark | None:
-    """The low-water mark of this log; None if nothing of it was removed."""
-    if message is None or not message.data:
-        return None
-    found = LowWaterMark.decode(message.data)
-    return found if found.log == log else None

@@ -45,7 +45,7 @@ class JetStreamOutcomes:
     async def _record(self, gateway: Gateway, offset: int, outcomes: Sequence[Outcome]) -> None:
         log, now = gateway.log.log, await self._stream.now()
         before, applied_sequence, special_sequence = await self.read(gateway.gateway_id, log, offset)
-        if not before.event_id and await self._was_just_removed(gateway, offset):
+        if not before.event_id and not await self._is_missing(gateway, offset):
             return
         after = before
         for one in outcomes:
@@ -61,10 +61,10 @@ class JetStreamOutcomes:
             subject, expect = subjects.special(gateway.gateway_id, log, offset), special_sequence
         await self._stream.write(Write(subject=subject, data=after.encode(), expect=expect))
 
-    async def _was_just_removed(self, gateway: Gateway, offset: int) -> bool:
-        """Whether retention has removed an event that is not there; otherwise it is missing."""
+    async def _is_missing(self, gateway: Gateway, offset: int) -> bool:
+        """Whether an event should be there; else retention has just removed it, or the stream was put back."""
         found = await self._gateways.find([gateway.gateway_id])
-        return _was_removed(found[gateway.gateway_id], offset)
+        return _is_in_log(found[gateway.gateway_id], offset)
 
     async def read(self, gateway_id: str, log: int, offset: int) -> tuple[EventOutcomes, int, int]:
         """The outcomes of an event, and the sequences of its two documents, 0 for one that does not exist.

@@ -6,6 +6,7 @@ from collections.abc import Callable, Collection, Sequence
 from dataclasses import replace
 from datetime import timedelta
 from functools import partial
+from typing import TypeAlias
 from uuid import UUID, uuid4
 
 from gatecast.errors import StorageUnavailable
@@ -29,6 +30,10 @@ from gatecast.waiting import together
 
 #: A pod and its connections are forgotten this many seconds after its lease has expired.
 _FORGET_AFTER = 600.0
+
+
+#: What is done to the connections that a gateway has to some pods.
+_Work: TypeAlias = Callable[[Gateway, list[StoredConnection], float], None]
 
 
 class JetStreamPresence:
@@ -81,18 +86,19 @@ class JetStreamPresence:
             if subject in found and Pod.decode(found[subject].data) == pod:
                 await self._stream.purge(subject, before=found[subject].sequence + 1)
 
-    async def _change_at(
-        self, pods: Collection[str], work: Callable[[Gateway, list[StoredConnection], float], None]
-    ) -> None:
+    async def _change_at(self, pods: Collection[str], work: _Work) -> None:
         """Do the same to the connections that each gateway has to these pods."""
-        now = await self._stream.now()
         named = [await self._gateways.named_in(self._stream.subjects.seats_of_pod(pod_id)) for pod_id in pods]
+        await self._change_of([name for names in named for name in names], pods, work)
+
+    async def _change_of(self, gateway_ids: Sequence[str], pods: Collection[str], work: _Work) -> None:
+        now = await self._stream.now()
 
         def change(gateway: Gateway) -> None:
             if at_them := gateway.state.at(pods):
                 work(gateway, at_them, now)
 
-        await self._gateways.change_readable([name for names in named for name in names], change)
+        await self._gateways.change_readable(gateway_ids, change)
 
     async def end_lease(self, pod_id: str) -> None:
         """Remove a pod that shuts down, and its connections."""
@@ -172,34 +178,43 @@ class JetStreamPresence:
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move their positions."""
-        now = await self._stream.now()
+        now, by_gateway = await self._stream.now(), _by_gateway(progress)
 
-        def work(gateway: Gateway, those: Sequence[Progress]) -> None:
+        def work(gateway: Gateway) -> None:
+            those = by_gateway[gateway.gateway_id]
             gateway.state.note(those, gateway.epoch)
             gateway.state.advance([one.replica for one in those], gateway.epoch, now)
 
-        await self._for_each(progress, work)
+        await self._gateways.change_each(by_gateway, work)
 
     async def disconnect(self, progress: Sequence[Progress]) -> None:
-        """Store the last progress of connections, and remove them."""
-        now = await self._stream.now()
-        await self._for_each(progress, lambda gateway, those: gateway.state.end(those, gateway.epoch, gateway.end, now))
+        """Store the last progress of connections, and remove them.
 
-    async def _for_each(
-        self, progress: Sequence[Progress], work: Callable[[Gateway, Sequence[Progress]], None]
-    ) -> None:
-        by_gateway: dict[str, list[Progress]] = {}
-        for one in progress:
-            by_gateway.setdefault(one.gateway_id, []).append(one)
-        await self._gateways.change_each(by_gateway, lambda gateway: work(gateway, by_gateway[gateway.gateway_id]))
+        What would record one of them is perhaps still on its way, long after it was given up.
+        """
+        now, by_gateway = await self._stream.now(), _by_gateway(progress)
+
+        def work(gateway: Gateway) -> None:
+            gateway.state.end(by_gateway[gateway.gateway_id], gateway.epoch, gateway.end, now)
+
+        def lacks_one(gateway: Gateway) -> bool:
+            known = {each.connection_id for each in gateway.state.connections}
+            return gateway.head is not None and any(
+                one.connection_id not in known for one in by_gateway[gateway.gateway_id]
+            )
+
+        await self._gateways.change_each(by_gateway, work, fences=lacks_one)
 
     async def pending_disconnects(self, pod_id: str) -> dict[str, DisconnectReason]:
-        """The reasons why connections of this pod must be closed, by connection id."""
-        named = await self._gateways.named_in(self._stream.subjects.calls(pod_id))
+        """The reasons why connections of this pod, which lives, must be closed, by connection id."""
+        found = await self._gateways.find_readable(await self._gateways.named_in(self._stream.subjects.calls(pod_id)))
+        called = [(gateway.gateway_id, each) for gateway in found for each in gateway.state.at({pod_id})]
+        if released := [name for name, each in called if each.released]:
+            # 1 another pod saw that the lease had expired, 2 this one renewed it, 3 that pod released them.
+            await self._change_of(released, {pod_id}, _take_back)
         return {
             each.connection_id: DisconnectReason.read(each.dismissal)
-            for gateway in await self._gateways.find_readable(named)
-            for each in gateway.state.at({pod_id})
+            for _, each in called
             if each.dismissal is not None
         }
 
@@ -268,6 +283,13 @@ class JetStreamPresence:
 
         found = await together(map(one, gateways))
         return {gateway.gateway_id: each[0] for gateway, each in zip(gateways, found, strict=True) if each}
+
+
+def _by_gateway(progress: Sequence[Progress]) -> dict[str, list[Progress]]:
+    found: dict[str, list[Progress]] = {}
+    for one in progress:
+        found.setdefault(one.gateway_id, []).append(one)
+    return found
 
 
 def live_connections(gateway: Gateway, alive: set[str]) -> list[StoredConnection]:

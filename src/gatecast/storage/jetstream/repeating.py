@@ -29,4 +29,4 @@ async def repeated(work: Callable[[], Awaitable[T]]) -> T:
             return await work()
         except Stale:
             await asyncio.sleep(_BACKOFF.pause(attempt))
-    raise StorageUnavailable("others keep changing the same documents")
+    raise StorageUnavailable("other writers keep changing the same documents")

@@ -67,6 +67,11 @@ class Retention:
     async def _trim_log(self, gateway: Gateway, limits: Limits, at_most: int) -> int:
         """How many events of a log were removed; 0 if another pod does that now."""
         log = gateway.log.log
+        if gateway.mark is None and gateway.mark_sequence:
+            # Of a log that is gone; it must not be taken for this one's once that has grown.
+            low = self._stream.subjects.low_water_mark(gateway.gateway_id)
+            await self._stream.purge(low, before=gateway.mark_sequence + 1)
+            return 0
         # The ids were stored with the events, and are small.
         every_id = self._stream.subjects.event_id(gateway.gateway_id, log, "*")
         oldest = await self._stream.all_of(every_id, limit=1)

@@ -1,4 +1,4 @@
-"""A file whose log was moved to another database: nobody writes to it any more, whatever program tries."""
+"""A file whose log is moved to another database: nobody writes to it any more, whatever program tries."""
 
 from __future__ import annotations
 
@@ -6,19 +6,32 @@ import sqlite3
 from collections.abc import Iterable
 from uuid import UUID
 
-#: The error for every attempt to open it.
-MOVED = "its log was moved to another database; start pods with the GATECAST_DATABASE of that one"
+from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Blocking
 
 _PREFIX = "gatecast_moved_to_"
 
+_CLOSED = "gatecast_closed_"
 
-def block(connection: sqlite3.Connection, tables: Iterable[str], target: UUID) -> None:
-    """Keep everybody from changing these tables, in the transaction that is open; `target` is remembered."""
+#: What only those write who read the log here, and when they do: an outbox keeps one position for itself.
+_OF_READERS = (
+    ("INSERT", "gatecast_pods", ""),
+    ("INSERT", "gatecast_connections", ""),
+    ("INSERT", "gatecast_cursors", "WHEN NEW.replica <> 'outbox'"),
+    ("UPDATE", "gatecast_cursors", "WHEN NEW.replica <> 'outbox'"),
+)
+
+
+def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Blocking, told: str = MOVED) -> None:
+    """Keep everybody from changing these tables, in the open transaction; the target and the run are remembered."""
+    unblock(connection)
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):
-            connection.execute(
-                f'CREATE TRIGGER "{_PREFIX}{target.hex}_{change.lower()}_{table}" BEFORE {change} ON "{table}" '
-                f"BEGIN SELECT RAISE(ABORT, '{MOVED}'); END"
+            _refuse(
+                connection,
+                f"{_PREFIX}{blocking.target.hex}_{blocking.run.hex}_{change.lower()}_{table}",
+                change,
+                table,
+                told,
             )
 
 
@@ -28,11 +41,42 @@ def unblock(connection: sqlite3.Connection) -> None:
         connection.execute(f'DROP TRIGGER "{name}"')
 
 
-def target_of(connection: sqlite3.Connection) -> UUID | None:
+def blocking_of(connection: sqlite3.Connection) -> Blocking | None:
     """For whose sake nobody may change them; None: everybody may."""
-    return next((UUID(name.removeprefix(_PREFIX)[:32]) for name in _triggers(connection)), None)
+    for name in _triggers(connection):
+        target, run = name.removeprefix(_PREFIX)[:32], name.removeprefix(_PREFIX)[33:65]
+        return Blocking(target=UUID(target), run=_run(run))
+    return None
+
+
+def close(connection: sqlite3.Connection) -> None:
+    """Let nobody read the log here and deliver it, for good, in the transaction that is open."""
+    for change, table, condition in _OF_READERS:
+        _refuse(connection, f"{_CLOSED}{change.lower()}_{table}", change, table, MOVED_TO_STREAM, condition)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Whether the log is read elsewhere."""
+    return any(name.startswith(_CLOSED) for name in _names(connection))
+
+
+def _refuse(connection: sqlite3.Connection, name: str, change: str, table: str, told: str, condition: str = "") -> None:
+    connection.execute(
+        f'CREATE TRIGGER "{name}" BEFORE {change} ON "{table}" {condition} BEGIN SELECT RAISE(ABORT, \'{told}\'); END'
+    )
+
+
+def _run(text: str) -> UUID:
+    """The run in the name of a trigger; an earlier release named none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
 
 
 def _triggers(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    return [name for (name,) in found if name.startswith(_PREFIX)]
+    return [name for name in _names(connection) if name.startswith(_PREFIX)]
+
+
+def _names(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]

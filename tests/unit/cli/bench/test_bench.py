@@ -73,6 +73,8 @@ def test_publish_measures_every_design_under_eight_loads(kind: str, tmp_path: Pa
     expected = {
         (many, publishers, design) for many in (True, False) for publishers in (1, 8, 32, 64) for design in designs
     }
+    if kind == "postgresql":
+        expected |= {(many, 1, "waking") for many in (True, False)}
     assert loads == expected
     assert len(document["figures"]) == len(expected)
     for each in document["figures"]:
@@ -197,6 +199,25 @@ def test_what_happens_once_is_measured_once(scenario: str, figures: int) -> None
     assert [len(each["rounds"]) for each in document["figures"]] == [1] * figures
     assert all(each["median"] > 0 for each in document["figures"])
     assert document["figures"][0]["yardstick"] > 0
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["idle", "--gateways", "50", "--pods", "2"], "processor time, 30 of 80 gateways connected, 2 pods"),
+        (["storm", "--gateways", "10"], "gateways back, of 10"),
+    ],
+)
+def test_what_takes_minutes_at_its_full_size_is_asked_for(arguments: Sequence[str], what: str) -> None:
+    assert _run(*arguments)["figures"][0]["what"] == what
+
+
+@pytest.mark.parametrize(
+    "arguments", [["idle", "--gateways", "0"], ["idle", "--pods", "11"], ["retention", "--rows", "1"]]
+)
+def test_a_size_that_is_none_is_refused(arguments: Sequence[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 @pytest.mark.usefixtures("ready")

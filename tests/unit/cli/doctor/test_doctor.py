@@ -176,7 +176,7 @@ async def test_a_pod_that_runs_is_reached_at_both_listeners_and_missed_once_it_i
 
 
 async def test_something_else_that_listens_there_is_a_problem(tmp_path: Path, pod_template: PodTemplate) -> None:
-    """The addresses are swapped: each listener answers, and not as the other one would."""
+    """The addresses are swapped: each listener answers, but not as expected there."""
     database = f"sqlite:///{tmp_path / 'gatecast.db'}"
     async with Pods(database, admin_token="admin-token-of-the-doctor", gateway_tls="off", command=pod_template) as pods:
         pod = await pods.start("pod")

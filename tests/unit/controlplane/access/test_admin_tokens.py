@@ -32,7 +32,7 @@ async def test_pods_that_start_at_once_make_one_token(open_hub: OpenHub) -> None
 
 
 async def test_a_configured_token_takes_the_place_of_the_first_one(open_hub: OpenHub) -> None:
-    """It is stored nowhere, so whoever changes the setting has revoked the old one."""
+    """It is stored nowhere, so changing the setting revokes the old one."""
     async with open_hub() as hub:
         made = await AdminTokens(hub.storage).prepare("")
         assert made is not None

@@ -165,7 +165,7 @@ async def test_s26_confirming_waits_for_a_revocation_that_is_under_way(open_hub:
         async with hub.storage.database.transaction() as transaction:
             await transaction.execute(QUERIES["revoke_token"], gateway_id, issued.id)
             confirming = asyncio.create_task(tokens.confirm_use(issued.id))
-            # The token still counts for whoever only reads, and the confirmation has no answer yet.
+            # The token still counts for readers, and the confirmation has no answer yet.
             assert await tokens.authenticate(issued.token) is not None
             assert not confirming.done()
         assert await confirming is False

@@ -70,7 +70,7 @@ async def test_only_the_same_kind_and_handle_is_the_same_artifact(open_hub: Open
             site, _item("1", "a"), _item("2", "b"), _item("3", "a", kind="Mcp"), _item("4", ""), _item("5", "")
         )
         assert len(await _shown(site)) == 5
-        # An artifact may take another handle; whoever had it is gone, then.
+        # An artifact may take another handle; its previous owner is gone, then.
         await _announce(site, _item("1", "b"))
         assert sorted((each.kind, each.handle, each.local_id) for each in await _shown(site)) == [
             ("Mcp", "a", "3"),

@@ -71,7 +71,7 @@ async def test_s36_an_acknowledgement_moves_its_own_revision_only(open_hub: Open
 async def test_where_replicas_say_different_things_they_are_asked_again_before_that_counts(
     open_hub: OpenHub, words: tuple[str, str]
 ) -> None:
-    """They share a database: one may fail to store what the other one has stored."""
+    """They share a database: one may fail to store what another has stored."""
     async with Site.open(open_hub(), 1) as site:
         api = await site.make(REST_API)
         for _ in range(MAX_TRIES):

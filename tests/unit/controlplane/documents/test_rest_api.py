@@ -14,7 +14,7 @@ KIND = Kind.REST_API
 MAIN = {"main": {"url": "https://a"}}
 
 
-#: What would confuse whoever routes by it.
+#: Values that would confuse a router.
 API_CONTEXT_TRAPS = (
     *(
         " b",

@@ -1,4 +1,4 @@
-"""Which gateways lost events that only somebody else can publish again; on every database."""
+"""Which gateways lost events that only another publisher can publish again; on every database."""
 
 from __future__ import annotations
 

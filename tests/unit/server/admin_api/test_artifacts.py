@@ -229,7 +229,7 @@ async def test_a_stale_deployment_is_refused(open_api: OpenApi, new_gateway: New
             fresh = await client.get(path)
             done = await client.post(f"{path}/{action}", json=sent, headers={"If-Match": fresh.headers["etag"]})
             assert done.is_success, done.text
-        # What was restored is what the artifact is from then on: whoever saw it before must look again.
+        # What was restored is what the artifact is from then on: an ETag from before is stale.
         _problem(await client.post(f"{path}/undeploy", json=body, headers={"If-Match": listed["etag"]}), 412)
         assert fresh.headers["etag"] == '"3"'
         assert "description" not in fresh.json()

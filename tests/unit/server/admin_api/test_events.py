@@ -116,7 +116,7 @@ async def test_an_event_that_breaks_a_rule_is_refused_at_its_field(
 async def test_s39_a_refused_value_that_may_be_a_secret_is_not_shown_again(
     open_api: OpenApi, new_gateway: NewGateway
 ) -> None:
-    """Data, and fields that do not exist: somebody may have put a key there."""
+    """Data, and fields that do not exist: they may hold a key."""
     async with open_api() as (client, _):
         path = _path(await new_gateway(client))
         for change in ({"data": "hunter2"}, {"data": ["hunter2"]}, {"apiKey": "hunter2"}, {"type": {"key": "hunter2"}}):
@@ -326,7 +326,7 @@ async def test_s29_a_stopping_pod_ends_the_waits(open_api: OpenApi, new_gateway:
 
 
 async def test_only_so_many_wait_at_once(open_api: OpenApi, new_gateway: NewGateway) -> None:
-    """Whoever comes on top is answered at once with what is known."""
+    """Any further caller is answered at once with what is known."""
     async with open_api(waits=asyncio.Semaphore(0)) as (client, _):
         path = _path(await new_gateway(client))
         answer = await client.post(path, json=_EVENT, params={"wait": "applied", "timeout": "60"})

@@ -213,7 +213,7 @@ async def _send(client: httpx.AsyncClient, case: _Case) -> int:
         case.query["timeout"] = 0
     sent = case.as_transport_kwargs(base_url="http://pod")
     sent = {name: sent[name] for name in ("method", "url", "params", "json", "data", "headers") if name in sent}
-    # Who asks is the test's choice, not the generator's.
+    # The test chooses the caller, not the generator.
     headers = {name: value for name, value in (sent.get("headers") or {}).items() if name.lower() != "authorization"}
     sent["headers"] = {**headers, **client.headers}
     if isinstance(sent.get("data"), bytes | str):
@@ -274,7 +274,7 @@ def _explore(
 
 
 def test_whoever_has_no_token_is_told_nothing(open_api: OpenApi, runner: asyncio.Runner) -> None:
-    """On no route but those for whoever runs the pod, whatever is sent."""
+    """On no route but those for the pod's operator, whatever is sent."""
     opening = open_api()
     client, context = runner.run(opening.__aenter__())
     try:

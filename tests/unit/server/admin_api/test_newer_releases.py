@@ -1,4 +1,4 @@
-"""While two releases run, one stores what the other one does not know: that concerns its own row alone."""
+"""While two releases run, the newer stores what the older does not know: that concerns its own row alone."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ async def _run(context: AdminContext, statement: Any, *values: object) -> None: 
 async def test_such_an_artifact_hides_no_other(
     open_api: OpenApi, new_gateway: NewGateway, statement: str, *, hidden: bool
 ) -> None:
-    """Lists, pages of the gateway, and what the gateway itself asks for; changes of the other one go on."""
+    """Lists, pages of the gateway, and what the gateway itself asks for; changes of the other gateway go on."""
     async with open_api() as (client, context):
         gateway = await new_gateway(client)
         newer, known = [await _provider(client, name, gateway) for name in ("newer", "known")]

@@ -1,4 +1,4 @@
-"""Viewers change nothing, and whatever somebody asked for is found in the audit log."""
+"""Viewers change nothing, and every requested change is found in the audit log."""
 
 from __future__ import annotations
 

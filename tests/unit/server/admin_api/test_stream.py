@@ -408,7 +408,7 @@ def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_each_gateway_is_told_at_first_and_whenever_it_stands_otherwise(
     open_api: OpenApi, new_gateway: NewGateway
 ) -> None:
-    """Position, connections and the code of its `why`; whoever comes back is told of all of them anew."""
+    """Position, connections and the code of its `why`; a client that returns gets all of them anew."""
     async with open_api() as (client, context):
         one, two = [await new_gateway(client, name) for name in ("one", "two")]
         watch = FleetWatch(context, "default", gateway="")

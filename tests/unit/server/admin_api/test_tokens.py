@@ -27,7 +27,7 @@ async def _guess(client: httpx.AsyncClient, number: int, **headers: str) -> int:
 
 
 async def test_bad_tokens_are_limited_without_the_database(open_api: OpenApi, monkeypatch: pytest.MonkeyPatch) -> None:
-    """X-Forwarded-For changes nothing; whoever worked before goes on; JWTs and the console's log-in count as well."""
+    """X-Forwarded-For changes nothing; a token that was good still works; JWTs and console log-ins count as well."""
     async with open_api(settings=Settings(connect_rate=5)) as (client, _):
         assert (await client.get("/api/v1/gateways")).status_code == 200
         answers = [await _guess(client, number, **{"X-Forwarded-For": f"192.0.2.{number}"}) for number in range(5)]

@@ -161,7 +161,7 @@ async def test_such_properties_hide_no_gateway(open_api: OpenApi, new_gateway: N
 async def test_what_another_release_has_stored_hides_no_gateway(
     open_api: OpenApi, new_gateway: NewGateway, column: str, value: str, mended: dict[str, str]
 ) -> None:
-    """While two releases run, one stores what the other one does not know: it is shown, and can be mended."""
+    """While two releases run, the newer stores what the older does not know: it is shown, and can be mended."""
     statement: Any = f"UPDATE gatecast_gateways SET {column} = $2 WHERE id = $1"
     async with open_api() as (client, context):
         ids = [await new_gateway(client, name) for name in ("one", "two")]

@@ -95,7 +95,7 @@ async def test_a_token_that_is_not_for_this_logs_nobody_in(
 
 
 async def test_what_another_browser_began_logs_nobody_in(open_console: OpenConsole) -> None:
-    """A code that is planted in somebody's browser does not do, nor does one that was used."""
+    """A code that is planted in a victim's browser does not work, nor does a used one."""
     async with _opened(open_console) as (browser, issuer):
         back = await _at_the_issuer(browser)
         async with httpx.AsyncClient(transport=browser._transport, base_url="http://pod") as other:
@@ -124,7 +124,7 @@ async def test_a_viewer_changes_nothing(open_console: OpenConsole) -> None:
     async with _opened(open_console) as (browser, issuer):
         issuer.claims["role"] = ["cook", "viewer"]
         await _log_in(browser)
-        assert "You may only read." in (await browser.get("/gateways")).text
+        assert "You have read-only access." in (await browser.get("/gateways")).text
         assert (await browser.post("/gateways/new", data={"name": "mine"})).status_code == 403
 
 

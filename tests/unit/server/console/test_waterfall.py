@@ -93,7 +93,7 @@ def test_nothing_happens_before_what_it_follows_from() -> None:
 
 def test_of_an_event_of_long_ago_that_is_said() -> None:
     [lane] = _drawn(state="confirmed").lanes
-    assert (lane.bars, lane.end) == ([], "Confirmed; when is not known any more")
+    assert (lane.bars, lane.end) == ([], "Confirmed; the time is no longer known")
 
 
 @pytest.mark.parametrize(

@@ -1,4 +1,4 @@
-"""Who is connected together with whom, and who waits for nobody."""
+"""Which gateways are connected together, and which wait for no other."""
 
 from __future__ import annotations
 

@@ -47,7 +47,7 @@ class _Gate:
     opened: asyncio.Event
 
     async def pass_through(self, _token_id: str) -> bool:
-        """Say that somebody has come, and wait."""
+        """Signal that a request has arrived, and wait."""
         self.reached.set()
         await self.opened.wait()
         return True
@@ -77,7 +77,7 @@ class _Pod:
         return not (self.held or self.context.admission.connections or [*self.context.hub.delivery.subscriptions])
 
     def gate(self, monkeypatch: pytest.MonkeyPatch) -> _Gate:
-        """From now on whoever connects has to pass this."""
+        """From now on every connecting gateway has to pass this."""
         gate = _Gate(asyncio.Event(), asyncio.Event())
         monkeypatch.setattr(self.context.tokens, "confirm_use", gate.pass_through)
         return gate
@@ -201,7 +201,7 @@ async def test_a_client_that_is_gone_before_its_upgrade_leaves_nothing(
 async def test_a_loss_that_is_on_its_way_during_the_upgrade_ends_the_conversation(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch, tls: str
 ) -> None:
-    """With TLS it is told to whoever was there when it happened, a turn of the loop later."""
+    """With TLS the handler at that time hears of it, a turn of the loop later."""
     shake_hands = frame_socket._handshake
 
     def lose(request: web.Request, protocol: str) -> bytes:

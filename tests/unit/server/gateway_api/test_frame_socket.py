@@ -98,7 +98,7 @@ def _peer_ends(ends: _Ends) -> None:
 async def test_a_peer_that_reads_nothing_is_cut_once_the_end_took_too_long(
     monkeypatch: pytest.MonkeyPatch, end: Callable[[_Ends], None], *, tls: bool
 ) -> None:
-    """Whoever began to close: what waits to be sent to it holds the connection no longer."""
+    """Whichever side began to close: unsent data no longer holds the connection."""
     monkeypatch.setattr(frame_socket, "CLOSE_TIME_LIMIT", 0.05)
     async with _ends(tls=tls) as ends:
         for _ in range(2):

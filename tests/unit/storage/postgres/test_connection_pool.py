@@ -78,7 +78,7 @@ async def test_no_connection_is_lent_twice_and_whoever_waits_gets_the_next_in_or
     await asyncio.sleep(0)
     waiting[0].cancel()
     await pool.release(first)
-    # Somebody waits: who comes later is not served before.
+    # One task waits: a later one is not served before it.
     late = asyncio.create_task(_taken(pool))
     assert await waiting[1] is first
     await pool.release(second)

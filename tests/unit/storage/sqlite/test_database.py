@@ -204,7 +204,7 @@ async def test_a_transaction_held_here_for_too_long_is_unavailable(file: Path) -
 
 
 async def test_faulty_statements_and_broken_constraints_are_errors_of_their_statement(file: Path) -> None:
-    """Whoever asked is answered with one of our errors, and no loop ends of it (promise P11)."""
+    """The caller gets one of our errors, and no loop ends because of it (promise P11)."""
     async with SqliteStorage.open(file) as storage:
         await _note(storage)
         with pytest.raises(StatementFailed, match="syntax error"):

@@ -44,7 +44,7 @@ def _empty_the_log(file: Path) -> None:
 
 
 async def test_s20_an_older_file_is_noticed_by_whoever_looks_first(file: Path, tmp_path: Path) -> None:
-    """And until somebody decides, nothing is read from it as if it were the same."""
+    """And until a pod decides, nothing is read from it as if it were the same."""
     await _make(file)
     shutil.copy(file, tmp_path / "backup")
     before = await _go_on(file)

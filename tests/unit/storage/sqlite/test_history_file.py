@@ -1,4 +1,4 @@
-"""The history file keeps its last record, whatever release wrote it and whoever reads it meanwhile."""
+"""The history file keeps its last record, whatever release wrote it, and under concurrent readers."""
 
 from __future__ import annotations
 
@@ -80,7 +80,7 @@ def test_a_record_that_is_being_overwritten_is_read_again(
 
 
 def test_what_cannot_be_overwritten_is_replaced(file: Path, history: HistoryFile) -> None:
-    """A file of another owner, say: whoever may write to the directory may replace it."""
+    """A file of another owner, say: a process that may write to the directory may replace it."""
     target = file.with_name("elsewhere")
     _path(file).symlink_to(target)
     history.write(UnitOfWork(1, "token"))

@@ -109,7 +109,7 @@ async def test_who_reports_counts_as_alive(file: Path, clock: ManualClock) -> No
 
 
 async def test_connecting_again_with_the_same_id_replaces_the_connection(file: Path, clock: ManualClock) -> None:
-    """Whoever did not hear the answer asks again."""
+    """A pod that missed the answer asks again."""
     async with _ready(file, clock) as storage:
         await publish(storage, *make_events(2))
         for start in (1, 2):

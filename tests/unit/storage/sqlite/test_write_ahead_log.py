@@ -1,4 +1,4 @@
-"""The write-ahead log does not grow without an end, whoever reads an old state."""
+"""The write-ahead log does not grow without end, even if a program reads an old state."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def _small_limits(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @contextmanager
 def _reading(file: Path) -> Iterator[None]:
-    """Somebody reads an old state, as a shell with an open transaction does."""
+    """A program reads an old state, as a shell with an open transaction does."""
     with closing(sqlite3.connect(file)) as connection:
         connection.execute("BEGIN")
         connection.execute("SELECT count(*) FROM gatecast_events").fetchone()

@@ -30,8 +30,12 @@ from gatecast.server.console.routes import ArtifactOfPage, ConsoleRoute, Visitor
 _ROWS = 50
 
 _TITLES = {
-    "llm-providers": ("LLM providers", "Services that answer prompts, and who may use what of them.", ""),
-    "llm-proxies": ("LLM proxies", "What applications call: a provider with policies of its own.", "proxy"),
+    "llm-providers": (
+        "LLM providers",
+        "Services that answer prompts, and which of their operations callers may use.",
+        "",
+    ),
+    "llm-proxies": ("LLM proxies", "Endpoints that applications call: a provider with its own policies.", "proxy"),
     "mcp-proxies": ("MCP proxies", "Tools for agents, behind a gateway.", "mcp"),
     "rest-apis": ("REST APIs", "HTTP interfaces, behind a gateway.", "api"),
 }

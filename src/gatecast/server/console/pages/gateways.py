@@ -75,10 +75,10 @@ async def _rows(
 
 
 _BULK = {
-    BulkAction.DISCONNECT: "Disconnect: every connection is closed, and the gateways come back by themselves",
+    BulkAction.DISCONNECT: "Disconnect: close every connection; the gateways reconnect by themselves",
     BulkAction.RETRY_PARKED: "Retry what they rejected, with everything that waits for it",
     BulkAction.SKIP_PARKED: "Skip what they rejected, and send what waits for it",
-    BulkAction.RESYNCHRONIZED: "Note that they have the desired state again",
+    BulkAction.RESYNCHRONIZED: "Record that they have the desired state again",
 }
 
 
@@ -109,7 +109,7 @@ async def act_on_gateways(request: Request, context: Context, visitor: Visitor) 
     try:
         result = await act(request, context, visitor.organization, _new_bulk(values))
     except ValidationError:
-        problem = "Choose what to do, and type how many gateways match."
+        problem = "Choose an action, and type the number of matching gateways."
         return await _bulk(request, context, visitor.organization, values, problem=problem, status=422)
     except Conflict as error:
         return await _bulk(request, context, visitor.organization, values, problem=str(error), status=409)

@@ -94,7 +94,7 @@ async def replace_template(request: Request, context: Context, visitor: Visitor,
         return _form(request, values, errors_by_field(error, _field_of), handle=handle, status=422)
     except StaleWrite as error:
         return _form(
-            request, values, {"name": f"Somebody else has changed it meanwhile: {error}"}, handle=handle, status=409
+            request, values, {"name": f"It was changed by someone else meanwhile: {error}"}, handle=handle, status=409
         )
     return RedirectResponse("/llm-templates", 303, SECURITY_HEADERS)
 

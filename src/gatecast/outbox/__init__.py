@@ -6,6 +6,8 @@ append to a log. One process at a time, the forwarder, publishes to the real log
 
 - `log`: the log as a hub with an outbox sees it: it is read from the log, and written to the outbox
 - `forwarder`: moves committed entries to the log, in order
+- `following`: registers and deletes in the log what was registered and deleted in the outbox
+- `reach`: the log, as long as a term lasts
 - `lease`: which process forwards
 - `records`: the tables that belong to forwarding
 - `entries`: what waits and what is refused, for people

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from math import isfinite
 from typing import Final, TypeVar
-from uuid import UUID, uuid4
+from uuid import UUID
 
 from gatecast.containment import RetryLoop, contained, describe, in_halves, log_failure
 from gatecast.errors import (
     DatabaseUnsuitable,
     GatecastError,
     InvalidValue,
-    LogHeld,
     StatementFailed,
     StorageError,
     StorageUnavailable,
     UnknownGateway,
 )
+from gatecast.outbox.following import Following
 from gatecast.outbox.lease import LEASE, Lease
+from gatecast.outbox.reach import Reach
 from gatecast.outbox.records import Mark, Records, TermOver, Waiting
 from gatecast.outbox.term import GATEWAYS_AT_ONCE, Batch, Term
-from gatecast.storage.contract import Busy, Changes, Claim, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
+from gatecast.storage.contract import Busy, EventLog, PublishResult, ReadRequest, ReadResult, TrimPolicy
 from gatecast.storage.reading import read_each
 from gatecast.telemetry import get_logger, metrics
 from gatecast.waiting import Signal
@@ -46,9 +47,6 @@ _BYTES: Final = 64 * 1024
 
 #: It is looked so often whether an entry that was forwarded may be removed, in seconds.
 _CLEAN_UP_EVERY: Final = 60.0
-
-#: The log is asked so often whether its history goes on, in seconds.
-_CHECK_EVERY: Final = 5.0
 
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
@@ -105,6 +103,8 @@ class Forwarder:
         #: What was forwarded is kept so long.
         self.keep_forwarded = options.keep_forwarded
         self.lease = Lease(records, options.pod_id, log=options.log, clock=options.clock)
+        self._reach = Reach(log, self.lease)
+        self._following = Following(outbox, log, records, self._reach, clock=options.clock, wake=self._wake_waiters)
         self.loop = RetryLoop("forward-failed", "the outbox cannot be forwarded")
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
@@ -175,12 +175,12 @@ class Forwarder:
         return await self.lease.take(vacancy)
 
     async def _forward_all(self, term: Term) -> None:
-        await self._check_history(term)
+        await self._following.check_history(term)
         while turn := term.turn(await self._look(term)):
             # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
-            await self._follow_some(term, turn.changed)
+            await self._following.follow_some(term, turn.changed)
             await self._clean_up()
         term.aside.clear()
         await self._clean_up()
@@ -211,7 +211,7 @@ class Forwarder:
 
     async def _forward_some(self, term: Term, marks: Sequence[Mark]) -> None:
         """Forward the next entries of these gateways; set aside those with a problem of their own."""
-        await self._keep(term)
+        await self._reach.keep(term)
         batches = await self._read(marks)
         # What waits and cannot be read: the gateway was deleted meanwhile, or the outbox restored.
         term.aside |= {mark.gateway_id for mark in marks} - {batch.gateway_id for batch in batches}
@@ -239,109 +239,6 @@ class Forwarder:
         """How many entries of one of so many gateways are forwarded at once."""
         return 1 if gateway_id in self._one_by_one else max(1, min(_ENTRIES // gateways, _ENTRIES_OF_ONE))
 
-    async def _check_history(self, term: Term) -> None:
-        """Register again the gateways that lack their log, once in a history: the log or the outbox was restored.
-
-        Asked from time to time also while nothing waits: a process that does not reach the log is not to forward.
-        """
-        if self._clock() < term.next_check:
-            return
-        term.next_check = self._clock() + _CHECK_EVERY
-        if (earlier := term.history) is not None:
-            found = await self._changed_since(term, earlier.marker)
-            if found.epoch == earlier.epoch and found.continues(earlier):
-                term.history = found
-                return
-        term.history = None
-        # First: a log that is made meanwhile is of a gateway that is not among these.
-        marks = await self._records.with_logs()
-        found = await self._changed_since(term, 0)
-        if await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads]):
-            term.history = found
-
-    async def _changed_since(self, term: Term, marker: int) -> Changes:
-        return await self._in_time(term, lambda: self._log.changed_since(marker))
-
-    async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
-        """Whether all these gateways have a log now. One that a replica did not know, though it was there, stays.
-
-        One that is deleted meanwhile still has its mark, so its log is deleted as well.
-        """
-        failed = False
-        for mark in marks:
-            await self._keep(term)
-            try:
-                claim = await self._claimed(term)
-                if await self._in_time(term, partial(self._log.register, mark.gateway_id, claim=claim)):
-                    await self._records.try_again(mark)
-            except (StatementFailed, LogHeld) as error:
-                log_failure("outbox-gateway-failed", error, gateway=mark.gateway_id)
-                if isinstance(error, LogHeld):
-                    return False
-                failed = True
-        return not failed
-
-    # --- registering and deleting -----------------------------------------------------------------------------------
-
-    async def _follow_some(self, term: Term, changed: Sequence[Waiting]) -> None:
-        """Register or delete these gateways in the log, up to the first that is held; set aside those that fail."""
-        for each in changed:
-            try:
-                await self._follow(term, each, await self._claimed(term))
-            except (StatementFailed, LogHeld) as error:
-                log_failure("outbox-gateway-failed", error, gateway=each.gateway_id)
-                term.aside.add(each.gateway_id)
-                if isinstance(error, LogHeld):
-                    return
-
-    async def _follow(self, term: Term, waiting: Waiting, claim: Claim) -> None:
-        """Return once the log of a gateway exists that is in the outbox, or is gone if the gateway was deleted there.
-
-        A gateway that was registered again was deleted before: so is its log, with the entries that waited.
-        """
-        await self._keep(term)
-        gateway_id, mark = waiting.gateway_id, waiting.current
-        if waiting.mark is not None and mark is None:
-            await self._delete_log(term, gateway_id)
-            if waiting.log_id is None:
-                await self._records.drop(term.name, waiting.mark)
-        if waiting.log_id is None:
-            self._wake_waiters()
-            return
-        if mark is None:
-            # Recorded first: should the gateway be deleted before the rest is done, its log is deleted as well.
-            mark = Mark(gateway_id=gateway_id, outbox_log=waiting.log_id, forwarded=0, log_epoch="", log_head=0)
-            await self._records.save(term.name, [mark])
-        await self._in_time(term, lambda: self._log.register(gateway_id, claim=claim))
-        if (log := await self._end_of(term, gateway_id)) is None:
-            raise StatementFailed(f"the log of gateway {gateway_id} was deleted when it had just been registered")
-        mark = replace(mark, log_epoch=str(log.epoch), log_head=log.head)
-        await self._records.save(term.name, [mark])
-        term.logs[gateway_id] = log.log_id
-        term.is_sure(mark)
-        self._wake_waiters()
-
-    async def _claimed(self, term: Term) -> Claim:
-        """The claim under which this term registers gateways. Once it is made, no earlier registration arrives."""
-        if term.claim is None:
-            await self._keep(term)
-            claim = Claim(str(await self._outbox.identity()), str(uuid4()))
-            await self._in_time(term, lambda: self._log.claim(claim))
-            term.claim = claim
-        return term.claim
-
-    async def _delete_log(self, term: Term, gateway_id: str) -> None:
-        """Delete the log that the gateway has now, in this term; whenever the request arrives, no later one."""
-        log = await self._end_of(term, gateway_id)
-        if log is not None:
-            log_id = log.log_id
-            await self._in_time(term, lambda: self._log.forget(gateway_id, log_id=log_id))
-
-    async def _end_of(self, term: Term, gateway_id: str) -> ReadResult | None:
-        request = ReadRequest(gateway_id=gateway_id, after=_PAST_EVERY_END, max_events=1, max_bytes=1)
-        [log] = await self._read_log(term, [request])
-        return log
-
     # --- forwarding -------------------------------------------------------------------------------------------------
 
     async def _forward(self, term: Term, batches: Sequence[Batch]) -> None:
@@ -366,7 +263,7 @@ class Forwarder:
     async def _publish(self, term: Term, batches: Sequence[Batch]) -> Sequence[PublishResult]:
         logs = {batch.gateway_id: term.logs[batch.gateway_id] for batch in batches}
         groups = [batch.events for batch in batches]
-        return await self._in_time(term, lambda: self._log.publish(groups, wait=False, logs=logs))
+        return await self._reach.in_time(term, lambda: self._log.publish(groups, wait=False, logs=logs))
 
     def _outcome(self, term: Term, batch: Batch, result: PublishResult | GatecastError) -> Mark | None:
         """The mark to record; None if nothing is known, or the batch has to become smaller."""
@@ -429,7 +326,7 @@ class Forwarder:
         return ready
 
     async def _ends(self, term: Term, batches: Sequence[Batch]) -> Sequence[ReadResult | None]:
-        return await self._read_log(term, [_page(batch.mark, batch.mark.log_head, most=1) for batch in batches])
+        return await self._reach.read(term, [_page(batch.mark, batch.mark.log_head, most=1) for batch in batches])
 
     async def _found_in(self, term: Term, batch: Batch, log: ReadResult) -> Mark:
         """The mark after the last entry that is in the log, or was its last event; refused if none can be found."""
@@ -444,14 +341,11 @@ class Forwarder:
             forwarded = max([forwarded, *(place.offset for place in places.values())])
             if not page.events:
                 break
-            await self._keep(term)
-            [page] = await self._read_log(term, [_page(mark, page.events[-1].offset, most=_PAGE)])
+            await self._reach.keep(term)
+            [page] = await self._reach.read(term, [_page(mark, page.events[-1].offset, most=_PAGE)])
         if forwarded == mark.forwarded:
             return batch.refused(_UNCERTAIN)
         return mark.forwarded_to(forwarded, log_epoch=mark.log_epoch, log_head=head)
-
-    async def _read_log(self, term: Term, requests: Sequence[ReadRequest]) -> Sequence[ReadResult | None]:
-        return await self._in_time(term, lambda: self._log.read(requests))
 
     # --- removing what is old -----------------------------------------------------------------------------------------
 
@@ -465,28 +359,6 @@ class Forwarder:
         if not await self._outbox.trim(policy):
             self._clean_up_at = self._clock() + _CLEAN_UP_EVERY
 
-    # --- the term -----------------------------------------------------------------------------------------------------
-
-    async def _keep(self, term: Term) -> None:
-        """Return while the term goes on."""
-        if not await self.lease.is_kept() or self.lease.term != term.name:
-            raise TermOver
-
-    async def _in_time(self, term: Term, work: Callable[[], Awaitable[T]]) -> T:
-        """The result of work on the log, which must not reach the log once another process may forward.
-
-        Raises:
-            StorageUnavailable: the lease ended first; what was sent may have been stored.
-        """
-        left = self.lease.left
-        if self.lease.term != term.name or left <= 0:
-            raise TermOver
-        try:
-            async with asyncio.timeout(left):
-                return await work()
-        except TimeoutError as error:
-            raise StorageUnavailable("the log did not answer before the lease of the forwarder ended") from error
-
     def _wake_waiters(self) -> None:
         for waiter in self._waiters:
             if not waiter.done():
@@ -495,9 +367,6 @@ class Forwarder:
 
 #: The number of no log.
 _NO_LOG: Final = 0
-
-#: Past the end of every log.
-_PAST_EVERY_END: Final = (1 << 62) - 1
 
 
 def _show(found: Sequence[Waiting]) -> None:

@@ -58,7 +58,7 @@ class JetStreamSurvey:
         return any(each.outcomes.kind(replica) in _PARKED for each in special for replica in each.waiting)
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:  # noqa: ARG002 - nothing is recorded
-        """Nothing: on a stream nobody notes when events were confirmed."""
+        """Empty: a stream does not record when events were confirmed."""
         return []
 
     # --- search -------------------------------------------------------------------------------------------------
@@ -134,7 +134,7 @@ def _fits(event: RecordedEvent, wanted: EventSearch) -> bool:
 
 
 def _state(offset: int, outcomes: Sequence[Outcome], confirmed: int) -> str:
-    """What became of an event, as one word."""
+    """The state of an event, in one word."""
     kinds = {each.kind for each in outcomes}
     if kinds & _REJECTED:
         return "rejected"

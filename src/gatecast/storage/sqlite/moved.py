@@ -1,4 +1,4 @@
-"""A file whose log was moved to another database: nobody writes to it any more, whatever program tries."""
+"""A file whose log was moved to another database: no program can write to it any more."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def unblock(connection: sqlite3.Connection) -> None:
 
 
 def target_of(connection: sqlite3.Connection) -> UUID | None:
-    """For whose sake nobody may change them; None: everybody may."""
+    """The database that the file is moved to, which closes it to writers; None: it is open."""
     return next((UUID(name.removeprefix(_PREFIX)[:32]) for name in _triggers(connection)), None)
 
 

@@ -28,7 +28,7 @@ FROM gatecast_gateway_streams AS s LEFT JOIN positions AS p ON p.gateway_id = s.
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: latencies
--- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
+-- For each gateway the newest four passages are read; the time of a passage's last event is exact.
 SELECT t.confirmed_last - (julianday(e.recorded_at) - 2440587.5) * 86400.0 AS seconds
 FROM gatecast_gateway_streams AS s
     CROSS JOIN gatecast_passages AS t ON t.log_id = s.log_id AND t.number IN (

@@ -1,16 +1,19 @@
-"""A log moves from SQLite to PostgreSQL while real pods publish to a hundred connected gateways."""
+"""A log moves, from SQLite to PostgreSQL and from either to a stream, while real pods publish to a hundred gateways."""
 
 from __future__ import annotations
 
 import asyncio
 from contextlib import AsyncExitStack
+from uuid import uuid4
+
+import pytest
 
 from gatecast.cli.move_log.moving import move
+from gatecast.cli.move_log.places import opened_places
 from gatecast.client import EventPublisher
-from gatecast.server.pod import MIGRATIONS
-from gatecast.storage.connect import open_storage
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
-from gatecast.testing.processes.deployment import Deployment, address_of, gateway_address
+from gatecast.testing.nats_server import NatsServer
+from gatecast.testing.processes.deployment import Deployment, Site, address_of, gateway_address
 from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.waiting import Backoff
@@ -19,12 +22,25 @@ _GATEWAYS = 100
 _TOKEN = "an-admin-token-for-tests"
 
 
-async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(
-    sqlite_url: str, empty_postgres_url: str
-) -> None:
-    """Publishers repeat what the old pod refuses, until the new one accepts it; each log is exact."""
+@pytest.fixture(params=["sqlite-to-postgresql", "sqlite-to-jetstream", "postgresql-to-jetstream"])
+def ways(request: pytest.FixtureRequest) -> tuple[str, Site]:
+    """The database of the old pods, and where the new ones keep what they have."""
+    kind, _, target = request.param.partition("-to-")
+    source = str(request.getfixturevalue("sqlite_url" if kind == "sqlite" else "postgres_url"))
+    if target == "postgresql":
+        return source, Site(database=str(request.getfixturevalue("empty_postgres_url")))
+    nats: NatsServer = request.getfixturevalue("nats")
+    return source, Site(database=nats.url(f"A{uuid4().hex}"), outbox=source)
+
+
+async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(ways: tuple[str, Site]) -> None:
+    """Publishers repeat what the old pod refuses, until the new one accepts it; each log is exact.
+
+    The old pod goes on while the new one runs: whoever comes to it must be neither served nor led astray.
+    """
+    database, site = ways
     async with AsyncExitStack() as stack:
-        old = await stack.enter_async_context(Deployment(sqlite_url, gateway_tls="off"))
+        old = await stack.enter_async_context(Deployment(database, gateway_tls="off"))
         [pod] = await old.start("old")
         operator = await old.operator(pod)
         gateways = [await operator.create_gateway(f"edge-{number}") for number in range(_GATEWAYS)]
@@ -40,14 +56,11 @@ async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(
         publishing = asyncio.create_task(_publish_until(moved_away, load))
         await load.reached(_GATEWAYS)
 
-        async with (
-            open_storage(sqlite_url, extra_migrations=MIGRATIONS) as source,
-            open_storage(empty_postgres_url, extra_migrations=MIGRATIONS) as target,
-        ):
-            moved = await move(source, target)
+        async with opened_places(database, site.database) as places:
+            moved = await move(*places)
         assert load.count <= moved.rows["gatecast.events"]
 
-        new = await stack.enter_async_context(Deployment(empty_postgres_url, gateway_tls="off"))
+        new = await stack.enter_async_context(Deployment(site, gateway_tls="off"))
         [pod] = await new.start("new")
         way.retarget(gateway_address(pod))
         entrance.retarget(address_of(pod.api))

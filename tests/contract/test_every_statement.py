@@ -207,6 +207,8 @@ class _Scene:
             await parking.parked(gateway_id, after=0, limit=10)
             await self.delivery.resolve(gateway_id, "", ("Route", entity), retry=number == 1)
         await self.storage.survey.summaries([gateway_id])
+        await self.storage.survey.counts(slow_after=1.0, except_for="nobody")
+        await self.storage.survey.beginning_with(gateway_id)
         await self.storage.survey.latencies([gateway_id], since=0.0)
         search = EventSearch(gateway_id=gateway_id, since=datetime.now(UTC), max_events=1, max_bytes=1)
         await self.storage.survey.search(search, confirmed=0)

@@ -20,16 +20,18 @@ import pytest
 import typer
 
 from gatecast.cli.main import app
-from gatecast.cli.move_log import moving
 from gatecast.cli.move_log.moving import Moved, MoveUncertain, move, undo
-from gatecast.cli.move_log.source import Source
+from gatecast.cli.move_log.places import opened_places
+from gatecast.cli.move_log.source import FileSource, Source
 from gatecast.cli.move_log.target import Target
+from gatecast.cli.move_log.to_database import DatabaseTarget
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.pod import MIGRATIONS, Pod
 from gatecast.settings import Settings
-from gatecast.storage.connect import OpenStorage, open_storage
+from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, Storage
+from gatecast.storage.moved import Blocking
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.testing.contracts.backend import make_event, publish
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
@@ -55,23 +57,14 @@ _DUMP = Path(__file__).parent / "upgrades" / "sqlite.sql"
 _STAY = {"gatecast_schema_migrations", "gatecast_pods", "gatecast_connections", "gatecast_epoch"}
 
 
-@asynccontextmanager
-async def _between(old: str, new: str) -> AsyncIterator[tuple[OpenStorage, OpenStorage]]:
-    async with (
-        open_storage(old, extra_migrations=MIGRATIONS, create=False) as source,
-        open_storage(new, extra_migrations=MIGRATIONS) as target,
-    ):
-        yield source, target
-
-
 async def _move(old: str, new: str) -> Moved:
-    async with _between(old, new) as databases:
-        return await move(*databases)
+    async with opened_places(old, new) as places:
+        return await move(*places)
 
 
 async def _undo(old: str, new: str) -> bool:
-    async with _between(old, new) as databases:
-        return await undo(*databases)
+    async with opened_places(old, new, undo=True) as places:
+        return await undo(*places)
 
 
 def _path(url: str) -> Path:
@@ -364,8 +357,8 @@ async def _die_after_blocking(old: str, new: str) -> None:
         await database.migrate()
         async with Target.open(database) as opened:
             there = await opened.name(None)
-    with Source.open(_path(old)) as source:
-        source.block(there)
+    with FileSource.open(_path(old)) as source:
+        await source.block(Blocking(target=there, run=uuid4()))
 
 
 @pytest.mark.parametrize("end", [_move, _undo])
@@ -395,8 +388,8 @@ async def _begin_as_before(old: str, new: str) -> None:
     async with open_storage(new, extra_migrations=MIGRATIONS) as target:
         await target.storage.database.migrate()
         epoch = (await target.storage.log.changed_since(0)).epoch
-    with Source.open(_path(old)) as source:
-        source.block(epoch)
+    with FileSource.open(_path(old)) as source:
+        await source.block(Blocking(target=epoch, run=uuid4()))
 
 
 async def test_a_file_is_moved_to_one_database_only(
@@ -430,17 +423,17 @@ async def test_a_commit_whose_answer_is_lost_is_found_out(
 ) -> None:
     """Until the new database can be asked, nobody writes to the file: an event would be lost."""
     await _takes_events(sqlite_url)
-    copy, epoch = moving._copy, Target.epoch
+    take, epoch = DatabaseTarget.take, Target.epoch
 
-    async def lost(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
-        await copy(source, database, there)
+    async def lost(target: DatabaseTarget, source: Source, there: UUID) -> dict[str, int]:
+        await take(target, source, there)
         monkeypatch.setattr(Target, "epoch", nobody_answers)
         raise StorageUnavailable("a test loses the answer")
 
     async def nobody_answers(*_: object) -> UUID:
         raise StorageUnavailable("a test cuts the wire")
 
-    monkeypatch.setattr(moving, "_copy", lost)
+    monkeypatch.setattr(DatabaseTarget, "take", lost)
     with pytest.raises(MoveUncertain, match="repeat the command"):
         await _move(sqlite_url, empty_postgres_url)
     with pytest.raises(StorageUnavailable, match="moved to another database"):
@@ -457,8 +450,8 @@ async def test_a_copy_that_was_not_used_is_not_overwritten_by_a_later_one(
 ) -> None:
     """The file was put into use again; its later events are not there."""
     await _move(sqlite_url, empty_postgres_url)
-    with Source.open(_path(sqlite_url)) as source:
-        source.unblock()
+    with FileSource.open(_path(sqlite_url)) as source:
+        await source.unblock()
     with pytest.raises(DatabaseUnsuitable, match="it has a copy of this log"):
         await _move(sqlite_url, empty_postgres_url)
 
@@ -490,15 +483,15 @@ async def test_a_move_that_waits_for_another_one_finds_that_everything_was_moved
 ) -> None:
     """It looked before that had committed; what it finds under the lock is no stranger's log."""
     await _takes_events(sqlite_url)
-    copy, ready = moving._copy, [asyncio.Event(), asyncio.Event()]
+    take, ready = DatabaseTarget.take, [asyncio.Event(), asyncio.Event()]
     waiting = iter(ready)
 
-    async def copy_together(source: Source, database: PostgresDatabase, there: UUID) -> dict[str, int]:
+    async def take_together(target: DatabaseTarget, source: Source, there: UUID) -> dict[str, int]:
         next(waiting).set()
         await ready[1].wait()
-        return await copy(source, database, there)
+        return await take(target, source, there)
 
-    monkeypatch.setattr(moving, "_copy", copy_together)
+    monkeypatch.setattr(DatabaseTarget, "take", take_together)
     first = asyncio.create_task(_move(sqlite_url, empty_postgres_url))
     await ready[0].wait()
     results = await asyncio.gather(first, _move(sqlite_url, empty_postgres_url))

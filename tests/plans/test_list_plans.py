@@ -178,3 +178,14 @@ async def test_ten_thousand_gateways_are_summarized_by_their_indexes(filled_url:
     assert reads["events"].scans == 0
     assert reads["events"].rows <= 10
     assert reads["gateway_streams"].rows <= 2 * _GATEWAYS
+
+
+async def test_all_gateways_are_counted_in_a_few_rows_that_read_no_log(filled_url: str) -> None:
+    async def work(storage: Storage) -> None:
+        counts = await storage.survey.counts(slow_after=10.0, except_for="gatecast-probe:")
+        assert len(counts) <= 8
+        assert sum(each.gateways for each in counts) >= _GATEWAYS
+
+    reads = await reads_of(filled_url, work)
+    assert reads["events"].scans == 0
+    assert reads["gateway_streams"].rows <= 2 * _GATEWAYS

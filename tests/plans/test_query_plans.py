@@ -14,6 +14,8 @@ import pytest
 from gatecast.events import Position
 from gatecast.storage.contract import Outcome, OutcomeKind, Progress, ReadRequest, Storage, TrimPolicy
 from gatecast.storage.hops import Passage
+from gatecast.storage.postgres import PostgresStorage
+from gatecast.storage.queries import Queries
 from gatecast.testing.contracts.backend import ALIVE, make_connection, make_event
 from gatecast.testing.processes.postgres_reads import reads_of
 
@@ -209,7 +211,26 @@ async def test_s19_a_chunk_of_old_events_reads_about_a_chunk(large_url: str) -> 
 
     reads = await reads_of(large_url, trim)
     assert reads["events"].scans == 0
-    assert reads["events"].rows <= 40_000 * _OFTEN
+    assert reads["events"].rows <= 10_000 * _OFTEN
+
+
+async def test_s19_a_chunk_of_one_long_log_reads_nothing_of_the_others(postgres_url: str) -> None:
+    """Where fifty logs are long, each chunk reads as much as it removes, and not a chunk of each."""
+    gateways = [f"long-{number}" for number in range(50)]
+    policy = TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=5, chunk=500)
+    fill = Queries("gatecast.cli.bench", "retention.sql")["fill"]
+
+    async def trim(storage: Storage) -> None:
+        for _ in range(_OFTEN):
+            assert await storage.log.trim(policy) == 500
+
+    async with PostgresStorage.open(postgres_url) as storage:
+        for gateway_id in gateways:
+            await storage.log.register(gateway_id)
+        await storage.database.fetch(fill, gateways, 600)
+    reads = await reads_of(postgres_url, trim)
+    assert reads["events"].scans == 0
+    assert reads["events"].rows <= 3_000 * _OFTEN
 
 
 def _progress(epoch: UUID, connection_id: str, gateway_id: str) -> Progress:

@@ -17,7 +17,7 @@ from gatecast.errors import StorageUnavailable
 from gatecast.events import Action, Event, Position, RecordedEvent
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, ReadRequest
 from gatecast.storage.jetstream.documents import Head, LowWaterMark
-from gatecast.storage.jetstream.engine import _prepare
+from gatecast.storage.jetstream.engine import prepare
 from gatecast.storage.jetstream.gateways import Gateway
 from gatecast.storage.jetstream.stream import Stream, Write
 from gatecast.testing.virtual_time import run_in_virtual_time
@@ -308,6 +308,6 @@ def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
             each.stalled_until = math.inf
         with servers.repeatable():
             for _ in range(20):
-                await _prepare(servers.storage().stream, 3)
+                await prepare(servers.storage().stream, 3)
 
     run_in_virtual_time(run())

@@ -13,7 +13,7 @@ from gatecast.telemetry import get_logger, metrics
 _INTERVAL = 60.0
 
 #: Pause between two chunks, in seconds: publishers come first.
-_CHUNK_PAUSE = 0.05
+CHUNK_PAUSE = 0.05
 
 _logger = get_logger("retention")
 
@@ -24,7 +24,7 @@ async def clean_up(log: EventLog, policy: TrimPolicy) -> int:
     while removed := await log.trim(policy):
         total += removed
         metrics.removed(removed)
-        await asyncio.sleep(_CHUNK_PAUSE)
+        await asyncio.sleep(CHUNK_PAUSE)
     return total
 
 

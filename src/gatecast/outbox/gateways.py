@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gatecast.errors import UnknownGateway
-from gatecast.events import RecordedEvent
+from gatecast.errors import GatecastError, UnknownGateway
+from gatecast.events import UNKNOWN_ID, RecordedEvent
 from gatecast.outbox.records import Records
 from gatecast.storage.contract import (
     DeliverySummary,
@@ -18,10 +18,12 @@ from gatecast.storage.contract import (
     GatewayStatus,
     Presence,
     ReadRequest,
+    ReadResult,
     Storage,
     Survey,
     Transaction,
 )
+from gatecast.storage.reading import read_each
 
 #: Most entries, and bytes of their data, that a look at one gateway reads.
 _ENTRIES: Final = 500
@@ -59,18 +61,19 @@ class OutboxGateways:
         """The waiting events of this gateway; none if it is not registered."""
         mark = await self._records.mark(gateway_id)
         after = mark.forwarded if mark is not None else 0
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+        read = await self._read(gateway_id, after, _ENTRIES)
         if read is not None and mark is not None and mark.outbox_log != read.log_id:
             # Registered again, and not looked at since: nothing of this log was forwarded.
             mark, after = None, 0
-            [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+            read = await self._read(gateway_id, after, _ENTRIES)
         if read is None or not read.events:
             return GatewayQueue()
         first = read.events[0]
         return GatewayQueue(
             events=read.head - max(read.low_water_mark, after),
             event_ids=[UUID(int=entry.event_id.int) for entry in read.events],
-            since=first.recorded_at,
+            # What stands in for an entry that cannot be read does not know when it was stored.
+            since=first.recorded_at if first.event_id != UNKNOWN_ID else None,
             refusal=mark.reason if mark is not None and mark.refused == first.offset else None,
         )
 
@@ -79,9 +82,20 @@ class OutboxGateways:
         found = await self._outbox.log.find(gateway_id, [event_id])
         if event_id not in found:
             return None
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, found[event_id].offset - 1, 1)])
+        read = await self._read(gateway_id, found[event_id].offset - 1, 1)
         entry = next(iter(read.events), None) if read is not None else None
         return entry if entry is not None and entry.event_id.int == event_id.int else None
+
+    async def _read(self, gateway_id: str, after: int, most: int) -> ReadResult | None:
+        """Entries of one gateway; an event stands in for one that cannot be read.
+
+        Raises:
+            GatecastError: nothing of it can be read.
+        """
+        [read] = await read_each(self._outbox.log, [_entries_after(gateway_id, after, most)])
+        if isinstance(read, GatecastError):
+            raise read
+        return read
 
     async def published(self, gateway_id: str) -> int:
         """How many events were ever published to it: through the outbox, or, if those are more, to its log.
@@ -112,11 +126,25 @@ class OutboxGateways:
         empty = _empty_status(epoch)
         return found | {name: replace(empty, gateway_id=name) for name in registered if name not in found}
 
+    async def waiting(self) -> dict[str, int]:
+        """How many events of each gateway wait. The cost grows with the number of gateways."""
+        return {each.gateway_id: each.entries for each in await self._records.waiting() if each.entries > 0}
+
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """The summary of each registered gateway among these; empty for a gateway without a log."""
+        """The summary of each registered gateway among these; empty for a gateway without a log.
+
+        Waiting events count as if they were in the log.
+        """
+        waiting = await self.waiting()
         registered = await self._outbox.survey.summaries(gateway_ids)
         found = {each.gateway_id: each for each in await survey.summaries(gateway_ids)}
-        return [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+        here = [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+        return [
+            replace(each, head=each.head + more, lag=each.lag + more)
+            if (more := waiting.get(each.gateway_id))
+            else each
+            for each in here
+        ]
 
 
 async def end_of(log: EventLog, gateway_id: str) -> int:
@@ -150,6 +178,10 @@ def _empty_summary(gateway_id: str) -> DeliverySummary:
     return DeliverySummary(
         gateway_id=gateway_id, head=0, lag=0, lag_seconds=0.0, last_seen=None, resync_reason="", pods=(), parked=False
     )
+
+
+def _with_waiting(summary: DeliverySummary, events: int) -> DeliverySummary:
+    return replace(summary, head=summary.head + events, lag=summary.lag + events) if events else summary
 
 
 def _entries_after(gateway_id: str, offset: int, most: int) -> ReadRequest:

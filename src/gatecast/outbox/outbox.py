@@ -17,6 +17,7 @@ from gatecast.errors import (
     StatementFailed,
     StorageError,
     StorageUnavailable,
+    shorten,
 )
 from gatecast.events import Event, PendingPosition, Position
 from gatecast.gathering import Gathered
@@ -34,6 +35,9 @@ from gatecast.waiting import together
 from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
 __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
+
+#: Most processes named in an error.
+_NAMED: Final = 5
 
 #: Longest wait for the events of a new gateway, in seconds.
 _SOON: Final = 5.0
@@ -274,7 +278,10 @@ async def check(storage: Storage, log: EventLog) -> None:
     if await storage.database.schema_version():
         epochs = [(await each.changed_since(0)).epoch for each in (storage.log, log)]
         if epochs[0] == epochs[1]:
-            rule = "name another database than the log; to publish in a transaction of the log's own, leave it out"
+            rule = (
+                "name another database than the log; to publish in a transaction of the log's own, leave it out; if "
+                "its log was moved to this stream, repeat `gatecast move-log`, which was interrupted"
+            )
             raise SettingInvalid("GATECAST_OUTBOX", HIDDEN, rule)
     await refuse_log(storage)
 
@@ -283,13 +290,20 @@ async def refuse_log(storage: Storage) -> None:
     """Return if the database holds nothing of ours, or is an outbox already.
 
     Raises:
-        DatabaseUnsuitable: it holds a log with gateways.
+        DatabaseUnsuitable: it holds a log with gateways, or processes that run have it for their log.
     """
     if not await storage.database.schema_version() or await storage.database.is_outbox():
         return
     if (await storage.log.changed_since(0)).heads:
         raise DatabaseUnsuitable(
-            "it holds a log with gateways of its own", "name another database as the outbox, or delete those gateways"
+            "it holds a log with gateways of its own",
+            "name another database as the outbox, or move that log to a new stream with `gatecast move-log`",
+        )
+    if pods := [pod.pod_id for pod in await storage.presence.pods()]:
+        # They would number events by themselves, and deliver what is forwarded.
+        raise DatabaseUnsuitable(
+            f"it is the log of processes that run: {', '.join(map(shorten, pods[:_NAMED]))}",
+            "stop them, or name another database as the outbox",
         )
 
 

@@ -5,12 +5,12 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable
 
 from gatecast.containment import contained
 from gatecast.hub import EventHub
-from gatecast.server.probe import LeftProbes, is_probe
-from gatecast.storage.contract import DeliverySummary
+from gatecast.server.probe import PREFIX, LeftProbes
+from gatecast.storage.contract import DeliverySummary, GatewayCount
 from gatecast.telemetry import metrics
 
 #: How often all gateways are looked at, in seconds; so seldom that it takes a twentieth of the time, but once a minute.
@@ -40,31 +40,32 @@ async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
 
     False: it is unknown. Probes do not count as gateways; this also removes those of dead pods.
     """
-    summaries: Sequence[DeliverySummary] = ()
+    counts: Iterable[GatewayCount] = ()
     counted = False
     with contained("gateways-not-counted"):
         pods = await hub.engine.presence.pods()
         if pods and pods[0].pod_id == pod_id:
-            heads = (await hub.engine.log.changed_since(0)).heads
-            summaries = await hub.engine.survey.summaries([each for each in heads if not is_probe(each)])
-            await left.remove(heads, [pod.pod_id for pod in pods])
+            # Counted by the database: a row for each of a hundred thousand gateways would keep all others waiting here.
+            counts = await hub.engine.survey.counts(slow_after=SLOW_UNTIL, except_for=PREFIX)
+            await left.remove(await hub.engine.survey.beginning_with(PREFIX), [pod.pod_id for pod in pods])
         counted = True
+    numbers: Counter[str] = Counter()
     oldest: dict[bool, float] = {}
-    for each in summaries:
-        connected = bool(each.pods)
-        oldest[connected] = max(oldest.get(connected, 0.0), each.lag_seconds if each.lag else 0.0)
-    metrics.gateways(Counter(map(code_of, summaries)), oldest)
+    for each in counts:
+        numbers[code_of(each)] += each.gateways
+        oldest[each.connected] = max(oldest.get(each.connected, 0.0), each.lag_seconds if each.lagging else 0.0)
+    metrics.gateways(numbers, oldest)
     return counted
 
 
-def code_of(summary: DeliverySummary) -> str:
+def code_of(standing: DeliverySummary | GatewayCount) -> str:
     """Why the gateway is, or is not, up to date: the codes of `GET …/why` that one look at all gateways can tell."""
-    if summary.resync_reason:
+    if standing.resynchronizing:
         return "resync-needed"
-    if summary.parked:
+    if standing.parked:
         return "rejected"
-    if not summary.pods:
+    if not standing.connected:
         return "offline"
-    if not summary.lag:
+    if not standing.lagging:
         return "current"
-    return "slow" if summary.lag_seconds < SLOW_UNTIL else "not-confirming"
+    return "slow" if standing.lag_seconds < SLOW_UNTIL else "not-confirming"

@@ -43,20 +43,20 @@ _REMEMBERED = 100
 #: Pause after a failure, or before starting over, in seconds.
 _PAUSE = 1.0
 
-#: Logs of probes; gateways of organizations have ids of another form.
-_PREFIX = "gatecast-probe:"
+#: What the ids of probes' gateways begin with; gateways of organizations have ids of another form.
+PREFIX = "gatecast-probe:"
 
 _PROTOCOL = "probe"
 
 
 def log_of(pod_id: str) -> str:
     """The gateway id of a pod's probe. It belongs to no organization, so that no API lists it or publishes to it."""
-    return _PREFIX + sha256(pod_id.encode()).hexdigest()
+    return PREFIX + sha256(pod_id.encode()).hexdigest()
 
 
 def is_probe(gateway_id: str) -> bool:
     """Whether this is the gateway of a probe."""
-    return gateway_id.startswith(_PREFIX)
+    return gateway_id.startswith(PREFIX)
 
 
 def next_pod(pods: Iterable[str], pod_id: str) -> str:

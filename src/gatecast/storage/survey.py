@@ -6,7 +6,7 @@ import json
 from collections.abc import Sequence
 
 from gatecast.errors import UnknownGateway
-from gatecast.storage.contract import Database, DeliverySummary, EventSearch, FoundEvents, Row
+from gatecast.storage.contract import Database, DeliverySummary, EventSearch, FoundEvents, GatewayCount, Row
 from gatecast.storage.queries import Queries
 from gatecast.storage.row_values import recorded_event
 
@@ -25,6 +25,15 @@ class StoredSurvey:
         """The delivery summary of each registered gateway among these, at one instant."""
         rows = await self._database.fetch(self._queries["summaries"], json.dumps(list(gateway_ids)))
         return [_summary(row) for row in rows]
+
+    async def counts(self, *, slow_after: float, except_for: str) -> list[GatewayCount]:
+        """All registered gateways, counted by the database."""
+        rows = await self._database.fetch(self._queries["counts"], slow_after, except_for)
+        return [_count(row) for row in rows]
+
+    async def beginning_with(self, prefix: str) -> list[str]:
+        """The registered gateways whose ids begin with this."""
+        return [row["gateway_id"] for row in await self._database.fetch(self._queries["beginning_with"], prefix)]
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
         """How long some recently confirmed events took from record to confirmation, in seconds; 0 at least."""
@@ -66,6 +75,17 @@ class StoredSurvey:
                 [row] = await self._database.fetch(self._queries["recorded_before"], wanted.gateway_id, instant)
                 first, last = (max(first, row["offset"]), last) if is_first else (first, min(last, row["offset"]))
         return first, last
+
+
+def _count(row: Row) -> GatewayCount:
+    return GatewayCount(
+        gateways=row["gateways"],
+        resynchronizing=bool(row["resynchronizing"]),
+        parked=bool(row["parked"]),
+        connected=bool(row["connected"]),
+        lagging=bool(row["lagging"]),
+        lag_seconds=row["lag_seconds"],
+    )
 
 
 def _summary(row: Row) -> DeliverySummary:

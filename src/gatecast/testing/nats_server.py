@@ -79,13 +79,13 @@ def executable() -> str:
 
 
 @contextmanager
-def nats_server(directory: Path, *, more: str = "") -> Iterator[NatsServer]:
+def nats_server(directory: Path, *, more: str = "", batch: int = _BATCH) -> Iterator[NatsServer]:
     """A server that syncs every write to its files in this directory, until the block ends.
 
-    `more` is added to its configuration.
+    It takes so many messages in an atomic batch; `more` is added to its configuration.
     """
     server = NatsServer(directory)
-    configure(directory, more=more)
+    configure(directory, more=more, batch=batch)
     try:
         server.start()
         yield server
@@ -93,7 +93,7 @@ def nats_server(directory: Path, *, more: str = "") -> Iterator[NatsServer]:
         server.stop()
 
 
-def configure(directory: Path, *, listen: str = "127.0.0.1:-1", more: str = "") -> None:
+def configure(directory: Path, *, listen: str = "127.0.0.1:-1", more: str = "", batch: int = _BATCH) -> None:
     """Write the configuration of a server."""
     directory.mkdir(parents=True, exist_ok=True)
     payload = "" if "max_payload" in more else f"max_payload: {_MAX_PAYLOAD}"
@@ -105,7 +105,7 @@ def configure(directory: Path, *, listen: str = "127.0.0.1:-1", more: str = "") 
         jetstream {{
             store_dir: "{directory}/store"
             sync_interval: always
-            limits {{ batch {{ max_msgs: {_BATCH} }} }}
+            limits {{ batch {{ max_msgs: {batch} }} }}
         }}
         {more}
         """

@@ -12,6 +12,7 @@ import pytest
 
 from gatecast import EventHub
 from gatecast.cli.move_log.moving import move
+from gatecast.cli.move_log.places import opened_places
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.outbox.binding import rebind
 from gatecast.outbox.records import MIGRATIONS, Records
@@ -172,11 +173,8 @@ async def test_an_outbox_goes_on_with_a_log_that_was_moved(outbox_url: str, empt
     async with open_storage(old, extra_migrations=CONTROL_PLANE_MIGRATIONS) as opened:
         await opened.storage.database.migrate()
     await _use(old, outbox_url)
-    async with (
-        open_storage(old, extra_migrations=CONTROL_PLANE_MIGRATIONS) as source,
-        open_storage(new, extra_migrations=CONTROL_PLANE_MIGRATIONS) as target,
-    ):
-        await move(source, target)
+    async with opened_places(old, new) as places:
+        await move(*places)
     async with _opened(new, outbox_url) as hub:
         event = make_event()
         await hub.publish(event)

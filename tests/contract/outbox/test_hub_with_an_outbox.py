@@ -288,6 +288,17 @@ async def test_the_logs_own_database_needs_no_outbox(tmp_path: Path) -> None:
             pass
 
 
+async def test_the_log_of_processes_that_run_is_refused_as_an_outbox(log_url: str, outbox_url: str) -> None:
+    """They would go on numbering events there by themselves; once they have ended it may be one."""
+    async with EventHub.open(settings=Settings(database=outbox_url, pod_id="runs")) as running:
+        await running.delivery.presence.until_known()
+        with pytest.raises(DatabaseUnsuitable, match="processes that run: 'runs'"):
+            async with EventHub.open(log_url, outbox=outbox_url):
+                pass
+    async with EventHub.open(log_url, outbox=outbox_url) as hub:
+        assert hub.has_outbox
+
+
 async def test_a_log_behind_an_outbox_keeps_ids_for_a_while(tmp_path: Path) -> None:
     """Without them it could not recognize what is forwarded again."""
     outbox = f"sqlite:///{tmp_path}/outbox.db"

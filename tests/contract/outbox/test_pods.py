@@ -189,6 +189,9 @@ async def test_why_says_what_the_log_refused_and_others_flow(
         status, answer = await _published(operator, access.id)
         assert status == 202
         assert answer["eventId"] in await eventually(lambda: _why_refused(operator, access.id))
+        for path in ("/gateways", "/gateways?connected=false"):
+            [listed] = [each for each in (await operator.ask("GET", path))["items"] if each["id"] == access.id]
+            assert listed["lag"] == 1, path
         assert (await _published(operator, installation.edge.id))[0] == 201
         assert await hub.outbox.try_again(access.id)
         assert (await eventually(lambda: _log(operator, access.id, 1)))[0]["eventId"] == answer["eventId"]

@@ -67,7 +67,7 @@ async def test_what_cannot_be_told_now_is_not_shown(tmp_path: Path, monkeypatch:
         await hub.register_gateway("one")
         await count_gateways(hub, "a", LeftProbes(hub))
         assert _shown() == {"offline": 1}
-        monkeypatch.setattr(hub.storage.survey, "summaries", fail)
+        monkeypatch.setattr(hub.storage.survey, "counts", fail)
         await count_gateways(hub, "a", LeftProbes(hub))
         assert _shown() == {}
 

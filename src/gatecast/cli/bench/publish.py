@@ -18,6 +18,7 @@ from gatecast.cli.bench.target import DatabaseFlag, QuickFlag, Target, open_targ
 from gatecast.cli.output import JsonFlag
 from gatecast.events import Event
 from gatecast.storage.database_url import Backend
+from gatecast.storage.postgres.storage import PostgresStorage
 
 #: Publishes one event and returns after its commit.
 Publish: TypeAlias = Callable[[Event], Awaitable[object]]
@@ -27,6 +28,9 @@ Load: TypeAlias = Callable[[Sequence[str], int, float], Awaitable[Round]]
 
 #: What the others are compared with.
 USUAL = "usual"
+
+#: The single statement as the hub sends it, which wakes every pod at its commit; measured for one caller.
+WAKING = "waking"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,6 +79,13 @@ async def _designs(target: Target) -> AsyncIterator[Mapping[str, Load]]:
     async with Baseline.open(target.storage.database) as usual, AsyncExitStack() as stack:
         designs: dict[str, Publish] = {USUAL: usual.publish, "single": publish_single, "hub": target.hub.publish}
         loads: dict[str, Load] = {name: calling(publish_one) for name, publish_one in designs.items()}
+        if target.backend is Backend.POSTGRESQL:
+            waking = await stack.enter_async_context(PostgresStorage.open(target.url, pool_size=1))
+
+            async def publish_waking(event: Event) -> object:
+                return await waking.log.publish([[event]])
+
+            loads[WAKING] = calling(publish_waking)
         if target.backend is Backend.POSTGRESQL and (pgbench := Pgbench.found(target.url)) is not None:
             loads["pgbench"] = (await stack.enter_async_context(pgbench)).load
         yield loads
@@ -84,6 +95,7 @@ async def _compare(
     designs: Mapping[str, Load], gateways: Sequence[str], publishers: int, plan: Plan
 ) -> list[PublishFigures]:
     """Every design under the same load, in turn, so that whatever else the machine does disturbs all of them."""
+    designs = {name: load for name, load in designs.items() if name != WAKING or publishers == 1}
     rates: dict[str, list[float]] = {name: [] for name in designs}
     latencies: dict[str, list[float]] = {name: [] for name in designs}
     for number in range(plan.rounds + 1):

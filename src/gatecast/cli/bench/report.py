@@ -12,6 +12,7 @@ from gatecast.cli.output import print_json, print_table, screen
 _DESIGNS = """
 usual   BEGIN, insert the gateway if absent, insert the event, raise the version, COMMIT; wakes nobody
 single  one statement for each event, on a connection of its own; wakes nobody
+waking  the same with one caller, and wakes every pod, as the hub does
 hub     EventHub.publish: what queued while the last statement ran, in one statement; wakes every pod
 pgbench the inserted event and the raised version of `usual` as one statement without Python: what this server can do"""
 

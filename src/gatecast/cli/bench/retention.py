@@ -6,12 +6,16 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 from time import perf_counter
+from typing import Annotated
+
+import typer
 
 from gatecast.cli.bench.figures import Figure, report
 from gatecast.cli.bench.publish import calling
 from gatecast.cli.bench.report import percentile
 from gatecast.cli.bench.target import QuickFlag, Target, open_target
 from gatecast.cli.output import JsonFlag
+from gatecast.delivery.retention import CHUNK_PAUSE
 from gatecast.storage.contract import TrimPolicy
 from gatecast.storage.queries import Queries
 
@@ -23,28 +27,39 @@ _POLICY = TrimPolicy(keep_confirmed=timedelta(days=36_500), keep_at_most=timedel
 #: How long a publish may take at most while rows are removed, against the time before.
 _AIM = 3.0
 
-#: What is not removed by then stays; in seconds.
+#: What is not removed by then stays; in seconds for each 100,000 events.
 _LONGEST = 10.0
+
+#: Logs of other gateways that are cleaned.
+_OLD_LOGS = 100
+
+#: Of so many logs one statement makes the events: more would take longer than a statement may.
+_FILLED_TOGETHER = 5
 
 _QUERIES = Queries("gatecast.cli.bench", "retention.sql")
 
 
-def retention(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
-    """Measure how long a publish takes while retention removes 100,000 events of other gateways.
+RowsOption = Annotated[int, typer.Option(min=1_000, max=20_000_000, help="Events of other gateways that are removed.")]
 
-    The yardstick is the same load before anything is removed.
+
+def retention(*, rows: RowsOption = 100_000, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
+    """Measure how long a publish takes while retention removes many events of other gateways.
+
+    The yardstick is the same load before anything is removed. Ends after 10 seconds for each 100,000 events, whatever
+    is left by then.
     """
-    gateways, events, seconds = (20, 200, 0.2) if quick else (100, 1_000, 2.0)
+    gateways, events, seconds = (20, 200, 0.2) if quick else (_OLD_LOGS, rows // _OLD_LOGS, 2.0)
     report("retention", asyncio.run(_measure(gateways, events, seconds)), as_json=as_json)
 
 
 async def _measure(gateways: int, events: int, seconds: float) -> list[Figure]:
     async with open_target(None) as target, target.gateways(2 * gateways) as ids:
         old, present = ids[:gateways], ids[gateways:]
-        await target.storage.database.fetch(_QUERIES["fill"], old, events)
+        for first in range(0, gateways, _FILLED_TOGETHER):
+            await target.storage.database.fetch(_QUERIES["fill"], old[first : first + _FILLED_TOGETHER], events)
         load = calling(target.hub.publish)
         before = await load(present, _CALLERS, seconds)
-        removing = asyncio.create_task(_remove(target))
+        removing = asyncio.create_task(_remove(target, _LONGEST * max(1.0, gateways * events / 100_000)))
         during: list[float] = []
         while not removing.done():
             during += (await load(present, _CALLERS, seconds / 4)).latencies
@@ -60,9 +75,10 @@ def _p99(latencies: Sequence[float]) -> float:
     return percentile(sorted(latencies), 0.99) * 1e3
 
 
-async def _remove(target: Target) -> tuple[int, float]:
-    """How many events were removed, chunk after chunk without a pause, and in how many seconds."""
+async def _remove(target: Target, longest: float) -> tuple[int, float]:
+    """How many events were removed, as a pod does it, and in how many seconds."""
     begun, removed = perf_counter(), 0
-    while perf_counter() < begun + _LONGEST and (chunk := await target.storage.log.trim(_POLICY)):
+    while perf_counter() < begun + longest and (chunk := await target.storage.log.trim(_POLICY)):
         removed += chunk
+        await asyncio.sleep(CHUNK_PAUSE)
     return removed, perf_counter() - begun

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from time import perf_counter
+from typing import Annotated
+
+import typer
 
 from gatecast.cli.bench.figures import Figure, report
 from gatecast.cli.bench.measured_pod import measured_pod
@@ -15,12 +18,17 @@ from gatecast.cli.output import JsonFlag
 _AIM = 500.0
 
 
-def storm(*, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
+GatewaysOption = Annotated[
+    int, typer.Option(min=1, max=20_000, help="Gateways; each takes an open file here, and one of its pod.")
+]
+
+
+def storm(*, gateways: GatewaysOption = 500, quick: QuickFlag = False, as_json: JsonFlag = False) -> None:
     """Measure how fast gateways are back when their pod is killed and all of them connect to another one. Needs Linux.
 
     The yardstick is how fast they connected to the first one.
     """
-    report("storm", asyncio.run(_measure(50 if quick else 500)), as_json=as_json)
+    report("storm", asyncio.run(_measure(min(gateways, 50) if quick else gateways)), as_json=as_json)
 
 
 async def _measure(gateways: int) -> list[Figure]:

@@ -106,7 +106,12 @@ async def list_gateways(
 async def _by_name(context: AdminContext, organization: str, after: str, limit: int) -> GatewayPage:
     gateways = await context.gateways.page(organization, after=after, limit=limit + 1)
     status = await context.hub.status([gateway.id for gateway in gateways])
-    shown = [gateway_summary(gateway, status[gateway.id]) for gateway in gateways[:limit] if gateway.id in status]
+    waiting = await context.hub.all_unforwarded()
+    shown = [
+        gateway_summary(gateway, status[gateway.id], unforwarded=waiting.get(gateway.id, 0))
+        for gateway in gateways[:limit]
+        if gateway.id in status
+    ]
     return GatewayPage(items=shown, next=gateways[limit - 1].fields.name if len(gateways) > limit else None)
 
 
@@ -116,8 +121,12 @@ async def summaries_of(
     """These gateways as they are now, without those that were deleted meanwhile."""
     ids = [each.id for each in standings]
     gateways = await context.gateways.those(organization, ids)
-    status = await context.hub.status(ids)
-    return [gateway_summary(gateways[each], status[each]) for each in ids if each in gateways and each in status]
+    status, waiting = await context.hub.status(ids), await context.hub.all_unforwarded()
+    return [
+        gateway_summary(gateways[each], status[each], unforwarded=waiting.get(each, 0))
+        for each in ids
+        if each in gateways and each in status
+    ]
 
 
 @router.get("/{gateway_id}")

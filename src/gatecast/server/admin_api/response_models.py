@@ -8,7 +8,7 @@ from gatecast.server.admin_api.paths import etag_of
 from gatecast.storage.contract import GatewayStatus, LiveConnection
 
 
-def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
+def gateway_summary(gateway: Gateway, status: GatewayStatus, *, unforwarded: int = 0) -> GatewaySummary:
     """A gateway with the state of its delivery."""
     fields = gateway.fields
     return GatewaySummary(
@@ -33,7 +33,7 @@ def gateway_summary(gateway: Gateway, status: GatewayStatus) -> GatewaySummary:
             sent=status.sent,
             confirmed=status.confirmed,
         ),
-        lag=status.head - status.confirmed,
+        lag=status.head - status.confirmed + unforwarded,
         lag_seconds=round(status.lag_seconds, 3),
         last_seen_at=status.last_seen_at,
         resync_reason=status.resync_reason or gateway.unrecovered or None,

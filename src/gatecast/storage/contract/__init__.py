@@ -47,7 +47,7 @@ from gatecast.storage.contract.presence import (
     Presence,
     Progress,
 )
-from gatecast.storage.contract.survey import DeliverySummary, EventSearch, FoundEvents, Survey
+from gatecast.storage.contract.survey import DeliverySummary, EventSearch, FoundEvents, GatewayCount, Survey
 
 __all__ = [
     "Busy",
@@ -63,6 +63,7 @@ __all__ = [
     "EventLog",
     "EventSearch",
     "FoundEvents",
+    "GatewayCount",
     "GatewayStatus",
     "LiveConnection",
     "LivePod",

@@ -30,6 +30,38 @@ class DeliverySummary:
     #: Whether a rejected or undeliverable event waits for a decision.
     parked: bool
 
+    @property
+    def resynchronizing(self) -> bool:
+        """Whether it must resynchronize."""
+        return bool(self.resync_reason)
+
+    @property
+    def connected(self) -> bool:
+        """Whether it has a live connection."""
+        return bool(self.pods)
+
+    @property
+    def lagging(self) -> bool:
+        """Whether it has events that it has not confirmed."""
+        return bool(self.lag)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class GatewayCount:
+    """How many gateways have a delivery status that is alike."""
+
+    gateways: int
+    #: Whether they must resynchronize.
+    resynchronizing: bool
+    #: Whether a rejected or undeliverable event of theirs waits for a decision.
+    parked: bool
+    #: Whether they have a live connection.
+    connected: bool
+    #: Whether they have events that they have not confirmed.
+    lagging: bool
+    #: Age of the oldest of these, of whichever gateway lags longest, in seconds.
+    lag_seconds: float
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EventSearch:
@@ -67,6 +99,16 @@ class Survey(Protocol):
 
     async def summaries(self, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
         """The delivery summary of each registered gateway among these, at one instant, by one statement."""
+
+    async def counts(self, *, slow_after: float, except_for: str) -> list[GatewayCount]:
+        """All registered gateways, counted: a few values, however many gateways there are, by one statement.
+
+        Those that lag by less than `slow_after` seconds are counted apart from the others, and those whose ids begin
+        with `except_for` are not counted.
+        """
+
+    async def beginning_with(self, prefix: str) -> list[str]:
+        """The registered gateways whose ids begin with this."""
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:
         """How long a sample of events took from record to confirmation, in seconds, in no order.

@@ -63,6 +63,9 @@ class History(Document):
     lineage: Sequence[str]
     #: The epoch of the first history; empty if an earlier release has written this.
     first: str = ""
+    #: The log that is being moved into the stream, and the run of the command that does so; empty if none is.
+    moving: str = ""
+    mover: str = ""
 
     @property
     def log(self) -> str:
@@ -119,6 +122,19 @@ class ForgottenLog(Document):
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class Copied(Document):
+    """How much of a log that is being moved into the stream has been copied; afterwards there is none."""
+
+    gateway_id: str
+    #: The number that the log has where it comes from, and here.
+    source: int
+    log: int
+    #: Offset of the first event that was copied and is still here, and of the last one.
+    first: int
+    through: int
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Pod(Document):
     """A pod and its lease, by the server's clock in seconds since 1970."""
 
@@ -163,7 +179,13 @@ def encode_event(event: Event) -> bytes:
         "originated_at": event.originated_at.isoformat(),
         "trace_parent": event.trace_parent,
     }
-    return json.dumps(line, ensure_ascii=False, separators=(",", ":")).encode() + b"\n" + event.payload.encode()
+    return encode_columns(line, event.payload)
+
+
+def encode_columns(columns: Mapping[str, str | None], payload: str | None) -> bytes:
+    """The same of those columns that are known; an event that lacks one, or its data, is undeliverable."""
+    line = json.dumps(columns, ensure_ascii=False, separators=(",", ":")).encode()
+    return line + b"\n" + (payload.encode() if payload is not None else _UNREADABLE)
 
 
 def decode_event(gateway_id: str, offset: int, message: Message) -> RecordedEvent:
@@ -182,6 +204,9 @@ def moment(seconds: float) -> datetime:
     """The instant this many seconds after the beginning of 1970."""
     return datetime.fromtimestamp(seconds, UTC)
 
+
+#: Unreadable data: not UTF-8.
+_UNREADABLE = b"\xff"
 
 #: The values that a field of this type may hold.
 _TYPES: Mapping[str, type | tuple[type, ...]] = {

@@ -23,7 +23,7 @@ from gatecast.storage.jetstream.subjects import Subjects
 from gatecast.storage.jetstream.survey import JetStreamSurvey
 
 #: The shape of the documents that this release writes.
-_SCHEMA = 1
+SCHEMA = 1
 
 #: The server's code when it has no such stream.
 _NO_STREAM = 10059
@@ -62,7 +62,7 @@ class JetStreamEngine:
         async with Connection.open(servers, user=user, password=password) as connection:
             check_max_payload(connection.max_payload)
             stream = Stream(connection, Subjects(name))
-            await _prepare(stream, replicas)
+            refuse_half_moved(await prepare(stream, replicas), name)
             yield cls(stream)
 
 
@@ -94,8 +94,8 @@ async def look(
     return StreamFacts(name=name, copies=answer["config"]["num_replicas"], messages=answer["state"]["messages"])
 
 
-async def _prepare(stream: Stream, replicas: int) -> None:
-    """Create the stream if it is missing, and begin its history; refuse an unsuitable one."""
+async def prepare(stream: Stream, replicas: int) -> History:
+    """The history of the stream, which is created if it is missing; an unsuitable stream is refused."""
     name = stream.subjects.name
     await _make(stream, name, replicas)
     info = await stream.info()
@@ -112,8 +112,22 @@ async def _prepare(stream: Stream, replicas: int) -> None:
             "restore it from a backup, or name another stream at the end of the URL",
         )
     history = History.decode(found[stream.subjects.history].data)
-    if history.schema > _SCHEMA:
-        raise SchemaTooNew(history.schema, _SCHEMA)
+    if history.schema > SCHEMA:
+        raise SchemaTooNew(history.schema, SCHEMA)
+    return history
+
+
+def refuse_half_moved(history: History, name: str) -> None:
+    """Return if no log is being moved into the stream.
+
+    Raises:
+        DatabaseUnsuitable: one is.
+    """
+    if history.moving:
+        raise DatabaseUnsuitable(
+            f"a log is being moved into the stream {name}",
+            "repeat `gatecast move-log` if that was interrupted, or give it up with --undo",
+        )
 
 
 async def _make(stream: Stream, name: str, replicas: int) -> None:
@@ -130,7 +144,7 @@ async def _make(stream: Stream, name: str, replicas: int) -> None:
 
 async def _begin_history(stream: Stream, info: StreamInfo) -> None:
     epoch = str(uuid4())
-    history = History(schema=_SCHEMA, epoch=epoch, created=info.created, lineage=[epoch], first=epoch)
+    history = History(schema=SCHEMA, epoch=epoch, created=info.created, lineage=[epoch], first=epoch)
     # Another pod may be faster.
     with suppress(Stale):
         await stream.write(Write(subject=stream.subjects.history, data=history.encode(), expect=0))

@@ -6,6 +6,7 @@ import asyncio
 import itertools
 import time
 from collections.abc import AsyncIterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
@@ -42,6 +43,9 @@ _FULL_OR_GONE = {10002, 10028, 10047, 10059}
 
 _EXPECT = "Nats-Expected-Last-Subject-Sequence"
 
+#: When an event was recorded that has been moved into the stream; of others the server knows.
+_RECORDED_AT = "Gatecast-Recorded-At"
+
 
 class Stale(Exception):
     """Nothing of a write was stored, mostly because what it expected has changed. Read again."""
@@ -53,6 +57,7 @@ class Message:
 
     subject: str
     sequence: int
+    #: By the clock of the server; of an event that was moved here, of the database that has recorded it.
     stored_at: datetime
     data: bytes
 
@@ -69,6 +74,8 @@ class Write:
     about: str = ""
     #: The server removes it after this many seconds; 0: never.
     lasts: int = 0
+    #: When it was stored, if not now.
+    stored_at: datetime | None = None
 
     @property
     def headers(self) -> dict[str, str]:
@@ -80,6 +87,8 @@ class Write:
             headers[f"{_EXPECT}-Subject"] = self.about
         if self.lasts:
             headers["Nats-TTL"] = f"{self.lasts}s"
+        if self.stored_at is not None:
+            headers[_RECORDED_AT] = self.stored_at.isoformat()
         return headers
 
 
@@ -362,9 +371,16 @@ def _message(reply: Reply) -> Message:
     return Message(
         subject=headers["Nats-Subject"],
         sequence=int(headers["Nats-Sequence"]),
-        stored_at=datetime.fromtimestamp(_seconds(headers["Nats-Time-Stamp"]), UTC),
+        stored_at=_stored_at(headers),
         data=reply.data,
     )
+
+
+def _stored_at(headers: Mapping[str, str]) -> datetime:
+    if (recorded := headers.get(_RECORDED_AT)) is not None:
+        with suppress(ValueError, OverflowError):
+            return datetime.fromisoformat(recorded).astimezone(UTC)
+    return datetime.fromtimestamp(_seconds(headers["Nats-Time-Stamp"]), UTC)
 
 
 def _seconds(text: str) -> float:

@@ -20,6 +20,8 @@ class Subjects:
         self.heads = f"{name}.head.*"
         #: Every pod.
         self.pods = f"{name}.pod.*"
+        #: How much of each log has been copied, while one is being moved into the stream.
+        self.copies = f"{name}.moving.*"
         #: Every log of a deleted gateway.
         self.forgotten_logs = f"{name}.forgotten.*.*"
 
@@ -54,6 +56,10 @@ class Subjects:
     def forgotten(self, gateway_id: str, log_id: int) -> str:
         """The log of a deleted gateway, until its events are removed."""
         return f"{self.name}.forgotten.{token(gateway_id)}.{log_id}"
+
+    def copied(self, gateway_id: str) -> str:
+        """How much of the gateway's log has been copied, while it is being moved into the stream."""
+        return f"{self.name}.moving.{token(gateway_id)}"
 
     def claim(self, owner: str) -> str:
         """The newest claim of an owner that registers gateways under claims."""

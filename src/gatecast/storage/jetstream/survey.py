@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import datetime
 
 from gatecast.errors import UnknownGateway
 from gatecast.events import RecordedEvent
 from gatecast.storage import survey
-from gatecast.storage.contract import DeliverySummary, EventSearch, FoundEvents, Outcome, OutcomeKind
-from gatecast.storage.jetstream.documents import decode_event
+from gatecast.storage.contract import DeliverySummary, EventSearch, FoundEvents, GatewayCount, Outcome, OutcomeKind
+from gatecast.storage.jetstream.documents import Head, decode_event
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
 from gatecast.storage.jetstream.outcomes import JetStreamOutcomes
 from gatecast.storage.jetstream.presence import JetStreamPresence, live_connections
@@ -56,6 +57,23 @@ class JetStreamSurvey:
     async def _has_parked(self, gateway: Gateway) -> bool:
         special = await special_outcomes(self._stream, gateway)
         return any(each.outcomes.kind(replica) in _PARKED for each in special for replica in each.waiting)
+
+    async def counts(self, *, slow_after: float, except_for: str) -> list[GatewayCount]:
+        """All registered gateways, counted here, so many at a time: nothing counts them for us."""
+        names = [each for each in await self.beginning_with("") if not each.startswith(except_for)]
+        counted: dict[tuple[bool, ...], GatewayCount] = {}
+        for first in range(0, len(names), _PAGE):
+            for summary in await self.summaries(names[first : first + _PAGE]):
+                one = _alone(summary)
+                key = (one.resynchronizing, one.parked, one.connected, one.lagging, one.lag_seconds < slow_after)
+                counted[key] = _together(one, counted.get(key))
+        return list(counted.values())
+
+    async def beginning_with(self, prefix: str) -> list[str]:
+        """The registered gateways whose ids begin with this."""
+        found = [message async for message in self._stream.scan(self._stream.subjects.heads, after=0)]
+        heads = Head.readable(each for each in found if each.data)
+        return [head.gateway_id for head in heads if head.gateway_id.startswith(prefix)]
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:  # noqa: ARG002 - nothing is recorded
         """Empty: a stream does not record when events were confirmed."""
@@ -141,6 +159,23 @@ def _state(offset: int, outcomes: Sequence[Outcome], confirmed: int) -> str:
     if OutcomeKind.APPLIED in kinds:
         return "applied"
     return "confirmed" if offset <= confirmed and not kinds else "stored"
+
+
+def _alone(summary: DeliverySummary) -> GatewayCount:
+    return GatewayCount(
+        gateways=1,
+        resynchronizing=summary.resynchronizing,
+        parked=summary.parked,
+        connected=summary.connected,
+        lagging=summary.lagging,
+        lag_seconds=summary.lag_seconds,
+    )
+
+
+def _together(one: GatewayCount, others: GatewayCount | None) -> GatewayCount:
+    if others is None:
+        return one
+    return replace(one, gateways=one.gateways + others.gateways, lag_seconds=max(one.lag_seconds, others.lag_seconds))
 
 
 def _summary(

@@ -223,15 +223,20 @@ class PostgresDatabase:
             await transaction.fetch(_QUERIES["lock_migrations"])
             with translated():
                 await transaction.connection.execute(_QUERIES["prepare_migrations"])
-            applied = await transaction.fetch(_QUERIES["applied_migrations"])
-            pending = missing(self._migrations, [row["number"] for row in applied])
-            for migration in pending:
-                await self._apply(transaction, migration)
+            numbers = await self.apply(transaction, self._migrations)
             for file in _changed(await transaction.fetch(_QUERIES["applied_functions"])):
                 with translated():
                     await transaction.connection.execute(file.text)
                 await transaction.execute(_QUERIES["note_functions"], file.name, file.checksum)
-            return [migration.number for migration in pending]
+            return numbers
+
+    async def apply(self, transaction: PostgresTransaction, known: Sequence[Migration]) -> list[int]:
+        """The numbers of those of these migrations that were missing, now applied in this transaction."""
+        applied = await transaction.fetch(_QUERIES["applied_migrations"])
+        pending = missing(known, [row["number"] for row in applied])
+        for migration in pending:
+            await self._apply(transaction, migration)
+        return [migration.number for migration in pending]
 
     async def _changed_functions(self) -> list[FunctionFile]:
         """The files of functions whose present text this database has never had."""

@@ -14,6 +14,7 @@ from gatecast.errors import (
     TransactionUnusable,
     ValueRefused,
 )
+from gatecast.storage.moved import TOLD
 
 #: The schema, or a part of it that this release needs, does not exist.
 _SCHEMA_MISSING = (
@@ -86,6 +87,8 @@ def _ours(error: Exception) -> GatecastError:
 
 
 def _said(error: BaseException) -> str:
+    if str(error) in TOLD:
+        return str(error)
     return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
 
 

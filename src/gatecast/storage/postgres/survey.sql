@@ -26,6 +26,36 @@ FROM wanted w LEFT JOIN positions p USING (gateway_id) LEFT JOIN connected n USI
         WHERE w.head > coalesce(p.confirmed, 0) AND i.log_id = w.log_id AND i."offset" > coalesce(p.confirmed, 0)
         ORDER BY i."offset" LIMIT 1) o ON true
 
+-- name: counts
+-- How many gateways stand alike, by the same rules, without those whose ids begin with $2: a few rows, so that a pod
+-- that counts a hundred thousand gateways does nothing else for a moment at most.
+WITH known AS MATERIALIZED (
+    SELECT s.gateway_id, s.log_id, s.head FROM gatecast.gateway_streams s WHERE NOT starts_with(s.gateway_id, $2)
+), positions AS (
+    SELECT c.gateway_id, min(c.confirmed) FILTER (WHERE c.epoch = e.current) AS confirmed,
+           bool_or(c.epoch <> e.current OR c.resync_reason <> '') AS resynchronizing
+    FROM gatecast.cursors c CROSS JOIN gatecast.epoch e GROUP BY c.gateway_id
+), connected AS (
+    SELECT DISTINCT n.gateway_id FROM gatecast.connections n JOIN gatecast.pods d USING (pod_id)
+    WHERE d.lease_until > now() AND n.dismissal IS NULL
+), parked AS (
+    SELECT DISTINCT r.log_id FROM gatecast.outcomes r WHERE r.kind IN ('parked', 'undeliverable')
+), standing AS (
+    SELECT coalesce(p.resynchronizing, false) AS resynchronizing, r.log_id IS NOT NULL AS parked,
+           n.gateway_id IS NOT NULL AS connected, k.head > coalesce(p.confirmed, 0) AS lagging,
+           greatest(0, coalesce(extract(epoch FROM clock_timestamp() - o.recorded_at), 0))::float8 AS lag_seconds
+    FROM known k LEFT JOIN positions p USING (gateway_id) LEFT JOIN connected n USING (gateway_id)
+        LEFT JOIN parked r USING (log_id) LEFT JOIN LATERAL (
+            SELECT CASE WHEN isfinite(i.recorded_at) THEN i.recorded_at END AS recorded_at FROM gatecast.events i
+            WHERE k.head > coalesce(p.confirmed, 0) AND i.log_id = k.log_id AND i."offset" > coalesce(p.confirmed, 0)
+            ORDER BY i."offset" LIMIT 1) o ON true
+)
+SELECT count(*) AS gateways, s.resynchronizing, s.parked, s.connected, s.lagging, max(s.lag_seconds) AS lag_seconds
+FROM standing s GROUP BY s.resynchronizing, s.parked, s.connected, s.lagging, s.lag_seconds < $1::float8
+
+-- name: beginning_with
+SELECT s.gateway_id FROM gatecast.gateway_streams s WHERE starts_with(s.gateway_id, $1)
+
 -- name: latencies
 -- For each gateway the newest four passages are read; the time of a passage's last event is exact.
 SELECT t.confirmed_last - extract(epoch FROM e.recorded_at)::float8 AS seconds

@@ -15,7 +15,7 @@ from gatecast.errors import (
     StorageUnavailable,
     ValueRefused,
 )
-from gatecast.storage.sqlite.moved import MOVED
+from gatecast.storage.moved import TOLD
 
 #: The file, the disk, the memory or another process is at fault, not the statement.
 _UNAVAILABLE = {
@@ -78,7 +78,7 @@ def _translation(error: Exception) -> StorageError:
             return StorageUnavailable(_READ_TOO_EARLY)
         if is_busy(error):
             return LogHeld("every log of this file")
-        if _primary_code(error) in _UNAVAILABLE or str(error) == MOVED:
+        if _primary_code(error) in _UNAVAILABLE or str(error) in TOLD:
             return StorageUnavailable(str(error))
     return (ValueRefused if _is_of_a_value(error) else StatementFailed)(_kind(error))
 

@@ -1,4 +1,4 @@
-"""A file whose log was moved to another database: no program can write to it any more."""
+"""A file whose log is moved to another database: no program can write to it any more."""
 
 from __future__ import annotations
 
@@ -6,33 +6,77 @@ import sqlite3
 from collections.abc import Iterable
 from uuid import UUID
 
-#: The error for every attempt to open it.
-MOVED = "its log was moved to another database; start pods with the GATECAST_DATABASE of that one"
+from gatecast.storage.moved import MOVED, MOVED_TO_STREAM, Blocking
 
 _PREFIX = "gatecast_moved_to_"
 
+_CLOSED = "gatecast_closed_"
 
-def block(connection: sqlite3.Connection, tables: Iterable[str], target: UUID) -> None:
-    """Keep everybody from changing these tables, in the transaction that is open; `target` is remembered."""
+#: Writes that only readers of this log make; an outbox keeps one position for itself.
+_OF_READERS = (
+    ("INSERT", "gatecast_pods", ""),
+    ("INSERT", "gatecast_connections", ""),
+    ("INSERT", "gatecast_cursors", "WHEN NEW.replica <> 'outbox'"),
+    ("UPDATE", "gatecast_cursors", "WHEN NEW.replica <> 'outbox'"),
+)
+
+
+def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Blocking, told: str = MOVED) -> None:
+    """Close these tables to writers, in the open transaction; the target and the run are remembered."""
+    unblock(connection)
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):
-            connection.execute(
-                f'CREATE TRIGGER "{_PREFIX}{target.hex}_{change.lower()}_{table}" BEFORE {change} ON "{table}" '
-                f"BEGIN SELECT RAISE(ABORT, '{MOVED}'); END"
+            _refuse(
+                connection,
+                f"{_PREFIX}{blocking.target.hex}_{blocking.run.hex}_{change.lower()}_{table}",
+                change,
+                table,
+                told,
             )
 
 
 def unblock(connection: sqlite3.Connection) -> None:
-    """Let everybody change them again, in the transaction that is open."""
+    """Open the tables to writers again, in the open transaction."""
     for name in _triggers(connection):
         connection.execute(f'DROP TRIGGER "{name}"')
 
 
-def target_of(connection: sqlite3.Connection) -> UUID | None:
-    """The database that the file is moved to, which closes it to writers; None: it is open."""
-    return next((UUID(name.removeprefix(_PREFIX)[:32]) for name in _triggers(connection)), None)
+def blocking_of(connection: sqlite3.Connection) -> Blocking | None:
+    """The move that closes the tables to writers; None: they are open."""
+    for name in _triggers(connection):
+        target, run = name.removeprefix(_PREFIX)[:32], name.removeprefix(_PREFIX)[33:65]
+        return Blocking(target=UUID(target), run=_run(run))
+    return None
+
+
+def close(connection: sqlite3.Connection) -> None:
+    """Stop delivery from this log for good, in the open transaction."""
+    for change, table, condition in _OF_READERS:
+        _refuse(connection, f"{_CLOSED}{change.lower()}_{table}", change, table, MOVED_TO_STREAM, condition)
+
+
+def is_closed(connection: sqlite3.Connection) -> bool:
+    """Whether the log is read elsewhere."""
+    return any(name.startswith(_CLOSED) for name in _names(connection))
+
+
+def _refuse(connection: sqlite3.Connection, name: str, change: str, table: str, told: str, condition: str = "") -> None:
+    connection.execute(
+        f'CREATE TRIGGER "{name}" BEFORE {change} ON "{table}" {condition} BEGIN SELECT RAISE(ABORT, \'{told}\'); END'
+    )
+
+
+def _run(text: str) -> UUID:
+    """The run in the name of a trigger; an earlier release named none."""
+    try:
+        return UUID(text)
+    except ValueError:
+        return UUID(int=0)
 
 
 def _triggers(connection: sqlite3.Connection) -> list[str]:
-    found = connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'").fetchall()
-    return [name for (name,) in found if name.startswith(_PREFIX)]
+    return [name for name in _names(connection) if name.startswith(_PREFIX)]
+
+
+def _names(connection: sqlite3.Connection) -> list[str]:
+    return [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'trigger'")]

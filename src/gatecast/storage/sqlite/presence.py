@@ -22,10 +22,12 @@ from gatecast.storage.contract import (
     PositionState,
     Progress,
 )
+from gatecast.storage.moved import MOVED_TO_STREAM
 from gatecast.storage.queries import Queries
 from gatecast.storage.row_values import live_connection, position_state, to_moment
 from gatecast.storage.sqlite.connection import Clock, system_clock
 from gatecast.storage.sqlite.database import SqliteDatabase
+from gatecast.storage.sqlite.moved import is_closed
 from gatecast.storage.sqlite.statements import Columns, as_list, change, change_each, part, select, select_named
 
 QUERIES = Queries("gatecast.storage.sqlite", "presence.sql")
@@ -123,9 +125,7 @@ class SqlitePresence:
 
     async def disconnect_token(self, token_id: str, *, transaction: object | None = None) -> int:
         """How many connections use this token; their pods are asked to close them."""
-        return await self._database.write_with(
-            transaction, lambda connection: change(connection, QUERIES["dismiss_token"], token_id)
-        )
+        return await self._database.write_with(transaction, partial(_dismiss_token, token_id=token_id))
 
     async def resynchronized(
         self, gateway_id: str, replica: str, reason: str, *, connection_id: str | None = None
@@ -182,6 +182,13 @@ def _ids(connections: Sequence[Columns]) -> str:
 
 def _positions(connections: Sequence[Columns]) -> list[Columns]:
     return [(gateway_id, replica) for _, gateway_id, replica in connections]
+
+
+def _dismiss_token(connection: sqlite3.Connection, token_id: str) -> int:
+    if is_closed(connection):
+        # The connections are elsewhere, and would stay.
+        raise StorageUnavailable(MOVED_TO_STREAM)
+    return change(connection, QUERIES["dismiss_token"], token_id)
 
 
 def _standing(connection: sqlite3.Connection, gateway_id: str, replica: str) -> PositionState | None:

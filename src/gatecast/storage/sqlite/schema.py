@@ -36,11 +36,16 @@ def migrate(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[
             connection.execute(CONTROL["prepare_migrations"])
             if earlier:
                 unprefixed.rename(connection)
-        pending = missing(known, applied(connection))
-        for migration in pending:
-            for statement in _statements(migration.text):
-                connection.execute(statement)
-            change(connection, CONTROL["note_migration"], migration.number, migration.name)
+        return apply(connection, known)
+
+
+def apply(connection: sqlite3.Connection, known: Sequence[Migration]) -> list[int]:
+    """The same in the transaction that is open, in a file that has been migrated before."""
+    pending = missing(known, applied(connection))
+    for migration in pending:
+        for statement in _statements(migration.text):
+            connection.execute(statement)
+        change(connection, CONTROL["note_migration"], migration.number, migration.name)
     return [migration.number for migration in pending]
 
 

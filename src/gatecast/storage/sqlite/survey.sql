@@ -27,6 +27,38 @@ FROM gatecast_gateway_streams AS s LEFT JOIN positions AS p ON p.gateway_id = s.
     LEFT JOIN connected AS n ON n.gateway_id = s.gateway_id
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
+-- name: counts
+-- How many gateways stand alike, by the same rules, without those whose ids begin with $2.
+WITH positions AS (
+    SELECT c.gateway_id, min(c.confirmed) FILTER (WHERE c.epoch = epoch.current) AS confirmed,
+           max(c.epoch <> epoch.current OR c.resync_reason <> '') AS resynchronizing
+    FROM gatecast_cursors AS c CROSS JOIN gatecast_epoch AS epoch GROUP BY c.gateway_id
+), connected AS (
+    SELECT DISTINCT n.gateway_id
+    FROM gatecast_connections AS n JOIN gatecast_pods AS d ON d.pod_id = n.pod_id AND d.lease_until > now()
+    WHERE n.dismissal IS NULL
+), parked AS (
+    SELECT DISTINCT r.log_id FROM gatecast_outcomes AS r
+    WHERE r.kind IN ('parked', 'undeliverable')
+        -- Said once more in the words of the index, so that it is used.
+        AND r.kind IN ('parked', 'held', 'retried', 'skipped', 'released', 'rejected', 'undeliverable', 'omitted')
+), standing AS (
+    SELECT coalesce(p.resynchronizing, 0) AS resynchronizing, r.log_id IS NOT NULL AS parked,
+           n.gateway_id IS NOT NULL AS connected, s.head > coalesce(p.confirmed, 0) AS lagging,
+           max(0.0, coalesce((julianday(now()) - julianday((
+               SELECT e.recorded_at FROM gatecast_events AS e
+               WHERE s.head > coalesce(p.confirmed, 0) AND e.log_id = s.log_id AND e."offset" > coalesce(p.confirmed, 0)
+               ORDER BY e."offset" LIMIT 1))) * 86400.0, 0.0)) AS lag_seconds
+    FROM gatecast_gateway_streams AS s LEFT JOIN positions AS p ON p.gateway_id = s.gateway_id
+        LEFT JOIN connected AS n ON n.gateway_id = s.gateway_id LEFT JOIN parked AS r ON r.log_id = s.log_id
+    WHERE substr(s.gateway_id, 1, length($2)) <> $2
+)
+SELECT count(*) AS gateways, resynchronizing, parked, connected, lagging, max(lag_seconds) AS lag_seconds
+FROM standing GROUP BY resynchronizing, parked, connected, lagging, lag_seconds < $1
+
+-- name: beginning_with
+SELECT gateway_id FROM gatecast_gateway_streams WHERE substr(gateway_id, 1, length($1)) = $1
+
 -- name: latencies
 -- For each gateway the newest four passages are read; the time of a passage's last event is exact.
 SELECT t.confirmed_last - (julianday(e.recorded_at) - 2440587.5) * 86400.0 AS seconds

@@ -84,6 +84,31 @@ class SurveyContract(EngineBackend):
             assert summary.last_seen == pytest.approx(status.last_seen_at.timestamp(), abs=0.01)
             await storage.presence.renew_lease(POD, ALIVE)
 
+    async def test_gateways_are_counted_as_their_summaries_tell(self, tmp_path: Path) -> None:
+        """Those that stand alike are one row, however many they are; some can be left out by how their ids begin."""
+        names = [GATEWAY, OTHER_GATEWAY, "third", "fourth", "hidden-1"]
+        async with self.open_with(tmp_path, *names) as storage:
+            await publish(storage, *make_events(3))
+            await publish(storage, _event("third"))
+            await connect(storage, make_connection("one"))
+            await storage.outcomes.record([_said(1, OutcomeKind.PARKED)])
+            counts = await storage.survey.counts(slow_after=1_000.0, except_for="hidden-")
+            fields = ("gateways", "resynchronizing", "parked", "connected", "lagging")
+            assert sorted(tuple(getattr(each, name) for name in fields) for each in counts) == [
+                (1, False, False, False, True),
+                (1, False, True, True, True),
+                (2, False, False, False, False),
+            ]
+            assert [each.lag_seconds > 0 for each in counts] == [each.lagging for each in counts]
+            slow = await storage.survey.counts(slow_after=0.0, except_for="nobody-")
+            assert sum(each.gateways for each in slow) == len(names)
+            assert sorted(await storage.survey.beginning_with("hidden-")) == ["hidden-1"]
+            assert sorted(await storage.survey.beginning_with("")) == sorted(names)
+            epoch = (await storage.presence.status([GATEWAY]))[GATEWAY].epoch
+            await storage.log.renew_epoch(epoch)
+            counts = await storage.survey.counts(slow_after=1_000.0, except_for="nobody-")
+            assert sum(each.gateways for each in counts if each.resynchronizing) == 1
+
     async def test_events_are_found_by_what_they_are(self, tmp_path: Path) -> None:
         """The newest come first; of another gateway's log nothing comes."""
         async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -72,6 +73,8 @@ def test_publish_measures_every_design_under_eight_loads(kind: str, tmp_path: Pa
     expected = {
         (many, publishers, design) for many in (True, False) for publishers in (1, 8, 32, 64) for design in designs
     }
+    if kind == "postgresql":
+        expected |= {(many, 1, "waking") for many in (True, False)}
     assert loads == expected
     assert len(document["figures"]) == len(expected)
     for each in document["figures"]:
@@ -135,6 +138,51 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
     assert any(each["yardstick"] for each in document["figures"])
 
 
+#: Stands in for Centrifugo: it answers, and stores nothing.
+_CENTRIFUGO = """#!{python}
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+configuration = json.load(open(sys.argv[2]))
+assert configuration["broker"]["postgres"]["dsn"].startswith("postgresql://")
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(200 if self.path == "/health" else 404)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        admitted = self.headers["X-API-Key"] == configuration["http_api"]["key"]
+        self.answer(200 if admitted and self.path == "/api/publish" else 403)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{{}}")
+
+    def log_message(self, *_):
+        pass
+
+server = configuration["http_server"]
+ThreadingHTTPServer((server["address"], server["port"]), Handler).serve_forever()
+"""
+
+
+@pytest.mark.usefixtures("ready")
+def test_publishing_over_http_is_compared_with_a_centrifugo_that_is_there(tmp_path: Path) -> None:
+    program = tmp_path / "centrifugo"
+    program.write_text(_CENTRIFUGO.format(python=sys.executable), "utf-8")
+    program.chmod(0o755)
+    figures = {each["what"]: each for each in _run("http", "--centrifugo", str(program))["figures"]}
+    assert len(figures) == 13
+    multiple = figures["requests, as a multiple of Centrifugo's, 32 callers"]
+    assert (multiple["aim"], len(multiple["rounds"])) == (2, 2)
+    assert figures["requests at Centrifugo, 32 callers"]["median"] > 0
+
+
 @pytest.mark.usefixtures("ready")
 def test_publishing_in_the_callers_transaction_is_one_round_trip_more() -> None:
     """How much more time that takes is the difference of two times, which noise can turn round."""
@@ -151,6 +199,25 @@ def test_what_happens_once_is_measured_once(scenario: str, figures: int) -> None
     assert [len(each["rounds"]) for each in document["figures"]] == [1] * figures
     assert all(each["median"] > 0 for each in document["figures"])
     assert document["figures"][0]["yardstick"] > 0
+
+
+@pytest.mark.usefixtures("ready")
+@pytest.mark.parametrize(
+    ("arguments", "what"),
+    [
+        (["idle", "--gateways", "50", "--pods", "2"], "processor time, 30 of 80 gateways connected, 2 pods"),
+        (["storm", "--gateways", "10"], "gateways back, of 10"),
+    ],
+)
+def test_what_takes_minutes_at_its_full_size_is_asked_for(arguments: Sequence[str], what: str) -> None:
+    assert _run(*arguments)["figures"][0]["what"] == what
+
+
+@pytest.mark.parametrize(
+    "arguments", [["idle", "--gateways", "0"], ["idle", "--pods", "11"], ["retention", "--rows", "1"]]
+)
+def test_a_size_that_is_none_is_refused(arguments: Sequence[str]) -> None:
+    assert CliRunner().invoke(app, arguments).exit_code == 2
 
 
 @pytest.mark.usefixtures("ready")

@@ -36,6 +36,7 @@ DECLARE
     replicas text[];
     connection_ids text[];
 BEGIN
+    PERFORM gatecast.check_not_closed_v1();
     SELECT array_agg(o.gateway_id), array_agg(o.replica), array_agg(o.connection_id)
     INTO gateway_ids, replicas, connection_ids FROM gatecast.connections o WHERE o.token_id = p_token_id;
     PERFORM gatecast.lock_positions_v1(gateway_ids, replicas);

@@ -39,6 +39,7 @@ SET enable_bitmapscan = off
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     removable record;
+    run record;
     removed bigint;
     gateway_ids text[] := '{}';
     cuts bigint[] := '{}';
@@ -70,29 +71,29 @@ BEGIN
                OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
             LIMIT 500
         )
-        SELECT c.gateway_id, p.through, p.events
-        FROM candidate c CROSS JOIN LATERAL (
-            SELECT max(w."offset") AS through, count(*) AS events FROM (
-                -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
-                SELECT o."offset", bool_and(o."offset" <= c.head - p_max_events
-                                            OR o.recorded_at < now() - p_keep_at_most
-                                            OR (o."offset" <= c.confirmed AND o.recorded_at < now() - p_keep_confirmed))
-                                   OVER (ORDER BY o."offset") AS goes
-                FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
-                      WHERE e.log_id = c.log_id AND e."offset" > c.trimmed_through
-                      ORDER BY e."offset" LIMIT p_chunk) o) w
-            WHERE w.goes) p
-        WHERE p.events > 0 ORDER BY c.gateway_id
+        SELECT c.* FROM candidate c ORDER BY c.gateway_id
     LOOP
+        EXIT WHEN removed >= p_chunk;
+        -- Of each log only what still fits is read: a chunk of all of them would be read again for every chunk.
+        SELECT max(w."offset") AS through, count(*) AS events INTO run FROM (
+            -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
+            SELECT o."offset", bool_and(o."offset" <= removable.head - p_max_events
+                                        OR o.recorded_at < now() - p_keep_at_most
+                                        OR (o."offset" <= removable.confirmed AND o.recorded_at < now() - p_keep_confirmed))
+                               OVER (ORDER BY o."offset") AS goes
+            FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
+                  WHERE e.log_id = removable.log_id AND e."offset" > removable.trimmed_through
+                  ORDER BY e."offset" LIMIT p_chunk - removed) o) w
+        WHERE w.goes;
+        CONTINUE WHEN run.events = 0;
         -- Lock before counting: a log that cannot be locked must not use up the chunk of later logs.
-        EXIT WHEN removed + removable.events > p_chunk;
         PERFORM FROM gatecast.gateway_streams s
-        WHERE s.gateway_id = removable.gateway_id AND s.trimmed_through < removable.through
+        WHERE s.gateway_id = removable.gateway_id AND s.log_id = removable.log_id AND s.trimmed_through < run.through
         FOR UPDATE OF s SKIP LOCKED;
         IF FOUND THEN
-            removed := removed + removable.events;
+            removed := removed + run.events;
             gateway_ids := gateway_ids || removable.gateway_id;
-            cuts := cuts || removable.through;
+            cuts := cuts || run.through;
         END IF;
     END LOOP;
 

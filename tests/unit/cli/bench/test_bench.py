@@ -261,10 +261,18 @@ def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.Mo
     statuses = {name: each["status"] for name, each in json.loads(file.read_text()).items()}
     assert statuses.pop("latency").startswith("ended after")
     assert statuses.pop("http") == "failed: no socket"
-    more = ("fan-out", "deploy", "transaction", "storm", "retention")
+    more = ("fan-out", "deploy", "transaction", "storm", "retention", "jetstream")
     assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver", "idle", "connect", *more}
     assert set(statuses.values()) == {"done"}
     assert "it: pass" in result.output
+
+
+def test_jetstream_tells_how_fast_one_caller_and_many_publish_and_how_long_an_event_takes() -> None:
+    """Against the client of NATS alone, on the same servers."""
+    figures = _run("jetstream")["figures"]
+    assert [each["unit"] for each in figures] == ["events/s", "events/s", "ms", "ms"]
+    assert all(each["median"] > 0 for each in figures)
+    assert all(each["yardstick"] for each in figures[:2])
 
 
 def test_what_has_not_begun_after_ten_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

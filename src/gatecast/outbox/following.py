@@ -15,7 +15,7 @@ from gatecast.outbox.records import Mark, Records, Waiting
 from gatecast.outbox.term import Term
 from gatecast.storage.contract import Claim, EventLog
 
-#: The log is asked so often whether its history goes on, in seconds.
+#: Seconds between checks that the history of the log continues.
 _CHECK_EVERY: Final = 5.0
 
 
@@ -54,16 +54,16 @@ class Following:
                 term.history = found
                 return
         term.history = None
-        # First: a log that is made meanwhile is of a gateway that is not among these.
+        # First: a log that is created meanwhile belongs to a gateway that is not among these.
         marks = await self._records.with_logs()
         found = await self._reach.changed_since(term, 0)
         if await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads]):
             term.history = found
 
     async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
-        """Whether all these gateways have a log now. One that a replica did not know, though it was there, stays.
+        """Whether all these gateways have a log now. A log that only a lagging replica did not know stays.
 
-        One that is deleted meanwhile still has its mark, so its log is deleted as well.
+        A gateway that is deleted meanwhile still has its mark, so its log is deleted as well.
         """
         failed = False
         for mark in marks:

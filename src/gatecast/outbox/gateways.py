@@ -1,4 +1,4 @@
-"""What an outbox and its log know of single gateways: what waits, how much was published, and how they stand."""
+"""Single gateways in an outbox and its log: their waiting events, number of published events, and status."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ _BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayQueue:
-    """What of one gateway waits in the outbox."""
+    """The events of one gateway that wait in the outbox."""
 
     #: How many events.
     events: int = 0
@@ -58,7 +58,7 @@ class OutboxGateways:
         self._records = records
 
     async def queue(self, gateway_id: str) -> GatewayQueue:
-        """What waits for this gateway; nothing if it is not registered."""
+        """The waiting events of this gateway; none if it is not registered."""
         mark = await self._records.mark(gateway_id)
         after = mark.forwarded if mark is not None else 0
         read = await self._read(gateway_id, after, _ENTRIES)
@@ -78,7 +78,7 @@ class OutboxGateways:
         )
 
     async def entry(self, gateway_id: str, event_id: UUID) -> RecordedEvent | None:
-        """The event as it is in the outbox; None: it is not there, or not any more."""
+        """The event as it is in the outbox; None: it is not there, or no longer."""
         found = await self._outbox.log.find(gateway_id, [event_id])
         if event_id not in found:
             return None
@@ -131,9 +131,9 @@ class OutboxGateways:
         return {each.gateway_id: each.entries for each in await self._records.waiting() if each.entries > 0}
 
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """The summaries of those of these gateways that are registered; one without a log has an empty one.
+        """The summary of each registered gateway among these; empty for a gateway without a log.
 
-        What waits for a gateway counts as if it was in its log.
+        Waiting events count as if they were in the log.
         """
         waiting = await self.waiting()
         registered = await self._outbox.survey.summaries(gateway_ids)

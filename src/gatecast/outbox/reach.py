@@ -26,7 +26,7 @@ class Reach:
         self._lease = lease
 
     async def keep(self, term: Term) -> None:
-        """Return while the term goes on."""
+        """Return if the term continues."""
         if not await self._lease.is_kept() or self._lease.term != term.name:
             raise TermOver
 

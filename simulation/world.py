@@ -287,7 +287,9 @@ class SimulatedPod:
         )
         self.sessions[session] = gateway.gateway_id
         try:
-            if subscription.start.lost and gateway.version is Version.GATEWAY_V1 and not twin:
+            # One that has hung up, and reads on another connection by now, is not sent it here.
+            is_heard = not twin and gateway.wire in (wire, None)
+            if subscription.start.lost and gateway.version is Version.GATEWAY_V1 and is_heard:
                 # The control plane sends the desired state: the gateway misses nothing up to here.
                 start = subscription.start.position
                 self._world.history.resynchronized(gateway.gateway_id, start.epoch, start.offset)

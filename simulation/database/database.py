@@ -215,10 +215,14 @@ class SimulatedDatabase:
 
 
 def log_what_is_there(rows: Rows, history: History, new_id: Callable[[], UUID]) -> None:
-    """Let what the rows hold be what was committed in their epoch; an event that was removed gets some id."""
+    """Let what the rows hold be what was committed in their epoch.
+
+    An event that retention removed keeps its id, since a pod may still send it; if its id is not known, it gets some.
+    """
     for gateway_id, stream in rows.streams.items():
         log = history.logs[rows.epoch, gateway_id]
+        known = dict(log)
         log.clear()
         for offset in range(1, stream.head + 1):
             event = stream.events.get(offset)
-            log[offset] = event.event_id if event else new_id()
+            log[offset] = event.event_id if event else known.get(offset) or new_id()

@@ -127,7 +127,7 @@ class EventHub:
             )
             if isinstance(opened, OpenStorage):
                 await prepare_schema(opened.storage, settings.migrate)
-                await _refuse_outbox(opened.storage)
+                await refuse_outbox(opened.storage)
             wakeup = await stack.enter_async_context(_wakeup(opened, settings))
             opening = _open_outbox(opened.engine, wakeup, settings, migrations, adopt=adopt)
             opened_outbox = await stack.enter_async_context(opening)
@@ -537,7 +537,12 @@ async def prepare_schema(storage: Storage, migrate: str) -> None:
         raise SchemaMissing
 
 
-async def _refuse_outbox(storage: Storage) -> None:
+async def refuse_outbox(storage: Storage) -> None:
+    """Return if the database can hold a log.
+
+    Raises:
+        DatabaseUnsuitable: it is an outbox.
+    """
     if await storage.database.is_outbox():
         raise DatabaseUnsuitable(
             "it is the outbox of another log",

@@ -22,6 +22,12 @@ def test_every_schedule_keeps_every_promise(first: int) -> None:
     assert delivered > 1_000
 
 
+@pytest.mark.parametrize("seed", [605830])
+def test_schedules_that_found_a_mistake_keep_every_promise(seed: int) -> None:
+    """605830: a pod sent an event that retention had removed before a standby took over that lacked nothing."""
+    run_in_virtual_time(simulate(seed))
+
+
 def test_a_seed_repeats_exactly() -> None:
     """A failure that a seed found can be looked at again."""
     first, second = (run_in_virtual_time(simulate(7)) for _ in range(2))

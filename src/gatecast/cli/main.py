@@ -76,9 +76,9 @@ class _Commands(TyperGroup):
         try:
             return super().invoke(ctx)
         except Exception as error:
-            if isinstance(message := getattr(error, "message", None), str):
-                # An extra argument is most often a value whose flag was forgotten.
-                error.message = redacted(_TOO_MANY.sub(r"\1", message))  # type: ignore[attr-defined]
+            if hasattr(error, "format_message"):
+                # Of the arguments. An extra one is most often a value whose flag was forgotten.
+                error.message = redacted(_TOO_MANY.sub(r"\1", error.message))  # type: ignore[attr-defined]
             raise
 
 

@@ -30,7 +30,7 @@ _logger = get_logger("control-plane")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ControlPlane:
-    """What operators manage, and what gateways are given of it."""
+    """The resources that operators manage, and the parts of them that gateways get."""
 
     artifacts: Artifacts
     search: ArtifactSearch
@@ -70,7 +70,7 @@ async def open_control_plane(hub: EventHub, settings: Settings, key_file: Path |
     """The resources of this installation, with its own key.
 
     Raises:
-        SettingInvalid: the key is not the one that what is stored was encrypted with.
+        SettingInvalid: the key differs from the one that encrypted the stored data.
     """
     encryption = encryption_for(settings.secret_key, key_file)
     for row in await sealed_samples(hub.database):

@@ -1,4 +1,4 @@
-"""Encryption of what is stored and must not be read from a copy of the database."""
+"""Encryption of stored data that must stay secret in a copy of the database."""
 
 from __future__ import annotations
 

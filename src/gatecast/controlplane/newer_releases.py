@@ -1,4 +1,4 @@
-"""What this pod cannot read, because a newer release has written it, or its key is gone, concerns its own row (P11)."""
+"""A row that this pod cannot read, because of a newer release or a missing key, affects only itself (P11)."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def member(kind: type[E], what: str, text: str) -> E:
 
 
 def known(rows: Iterable[S], read: Callable[[S], T]) -> list[T]:
-    """What this pod can read of rows; the others are logged and left alone.
+    """The rows that this pod can read; the others are logged and left alone.
 
     Raises:
         SecretKeyMissing: it can read none of them, because the key is not here.

@@ -17,7 +17,7 @@ class DatabaseClock:
     """Converts instants of this pod's monotonic clock to the database's clock, which all pods share."""
 
     def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
-        #: What our own clock shows, in seconds; a finer one than an event loop's.
+        #: Our own clock, in seconds; finer than that of an event loop.
         self.now = now
         #: How far the database's clock is ahead of ours, and by how much that may be wrong.
         self._measured: deque[tuple[float, float]] = deque(maxlen=_REMEMBERED)
@@ -29,7 +29,7 @@ class DatabaseClock:
         uncertainty = (answered_at - asked_at) / 2
         ahead = shown - asked_at - uncertainty
         if self.ahead is not None and abs(ahead - self.ahead) > uncertainty + _DRIFT:
-            # It cannot be so far ahead any more: it was set, another server answers, or this machine slept.
+            # The offset is no longer possible: a clock was set, another server answers, or this machine slept.
             self._measured.clear()
         self._measured.append((uncertainty, ahead))
         self.ahead = min(self._measured)[1]

@@ -100,7 +100,7 @@ class Delivery:
         except Exception as failure:  # noqa: BLE001 - whatever it is, it is logged, and ends the pod
             self._note_death(failure)
         finally:
-            # Nobody supplies them any more, and nobody shall wait for that.
+            # They get no more events, so no consumer may wait for them.
             self.end_all(RESTARTING)
             self.presence.ready.set()
 
@@ -129,7 +129,7 @@ class Delivery:
 
     @property
     def alarms(self) -> Sequence[str]:
-        """What loops of this pod have failed to do for 10 seconds; empty if nothing is wrong."""
+        """What the loops of this pod have failed to do for 10 seconds; empty if nothing is wrong."""
         loops = (self.reader.loop, self.presence.loop, self.recorder.loop, self.outcomes.loop)
         return [alarm for loop in loops if (alarm := loop.alarm) is not None]
 
@@ -164,7 +164,7 @@ class Delivery:
     ) -> Subscription:
         """Open a subscription at the stored position, or at the position that the consumer names.
 
-        With `event_id`, the id of the event at `after`, it also notices by itself when another event stands there now.
+        With `event_id`, the id of the event at `after`, it also notices if that position holds another event now.
 
         Raises:
             UnknownGateway: the gateway is not registered.
@@ -218,7 +218,7 @@ class Delivery:
         if after is None or event_id is None or start.lost is not None:
             return start
         said = Remembered(gateway_id=connection.gateway_id, log_id=None, offset=after.offset, event_id=event_id)
-        # It concerns this consumer alone: nobody else believes what it says.
+        # It concerns this consumer alone: no other one relies on its claim.
         return begin_anew(standing, EPOCH) if await self._engine.log.contradicts([said]) else start
 
     def _check_still_wanted(self, subscription: Subscription) -> None:
@@ -231,7 +231,7 @@ class Delivery:
         self._subscriptions.pop(subscription.connection.connection_id, None)
 
     async def resynchronized(self, subscription: Subscription) -> None:
-        """Record that the consumer has read the desired state again, for the reason that it was told, if any."""
+        """Record that the consumer has read the desired state again, for the reason that it got, if any."""
         connection, reason = subscription.connection, subscription.start.lost
         if reason is not None:
             await self._engine.presence.resynchronized(

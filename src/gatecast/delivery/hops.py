@@ -22,7 +22,7 @@ class Way:
     def __init__(self, start: int, clock: DatabaseClock) -> None:
         self._clock = clock
         self._picked_up, self._sent, self._confirmed = self._hops = tuple(_Passing(hop, start) for hop in Hop)
-        #: Of each read: the offsets before and at its end, and when its first event was recorded.
+        #: For each read: the offsets before and at its end, and when its first event was recorded.
         self._reads: list[tuple[int, int, float]] = []
         self._traces = EventTraces()
 
@@ -77,7 +77,7 @@ class Way:
                 counted.observe(shown - recorded_at, min(end, through) - max(before, after))
 
     def take(self) -> Passages:
-        """What is to be stored now, by the database's clock; empty: nothing has passed, or the clock is not known."""
+        """The passages to store now, by the database's clock; empty: nothing has passed, or the clock is not known."""
         ahead = self._clock.ahead
         if ahead is None:
             return ()

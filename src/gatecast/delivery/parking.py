@@ -47,7 +47,7 @@ class SubscriptionFilter:
 
     @property
     def full(self) -> bool:
-        """Whether so many entities are parked that nothing more is sent."""
+        """Whether too many entities are parked to send anything more."""
         return len(self._parked) >= MAX_PARKED
 
     def fill(self, withheld: DeliveryFilter) -> None:

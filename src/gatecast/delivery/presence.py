@@ -54,7 +54,7 @@ class PodPresence:
             "the lease cannot be renewed",
             backoff=Backoff(first=min(0.2, poll_interval), longest=_RENEW_INTERVAL),
         )
-        #: Of the pod's row: another one means that the row was removed in between, also when an answer was lost.
+        #: The incarnation in the pod's row: a new one means that the row was removed in between, or an answer was lost.
         self._incarnation: UUID | None = None
         self._renew_due_at = 0.0
         self._lease = asyncio.Lock()
@@ -123,7 +123,7 @@ class PodPresence:
             if incarnation != self._incarnation:
                 await self._presence.describe_pod(self._pod_id, __version__)
         if self._incarnation not in (None, incarnation):
-            # Away for so long that others removed this pod's connections: their progress is no longer stored.
+            # Other pods removed this pod's connections while it was away: their progress is no longer stored.
             _logger.warning("pod-was-forgotten")
             self._end_all()
         self._incarnation = incarnation

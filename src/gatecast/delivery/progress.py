@@ -21,7 +21,7 @@ FLUSH_INTERVAL = 0.2
 #: Most connections in one write.
 _BATCH = 1_000
 
-#: What alone cannot be stored is tried again after this time; in seconds.
+#: Progress that fails alone is tried again after this time; in seconds.
 _PUT_OFF = 5.0
 
 
@@ -30,7 +30,7 @@ class Moving(Protocol):
 
     @property
     def connection(self) -> Connection:
-        """Which connection it is."""
+        """The connection."""
 
     def take_progress(self) -> Progress:
         """Its progress until now."""
@@ -54,12 +54,12 @@ class ProgressRecorder:
             backoff=backoff or Backoff(first=0.2, longest=5.0),
         )
         self._moved: dict[str, Moving] = {}
-        #: Those whose progress is being stored.
+        #: The connections whose progress is being stored.
         self._storing: Sequence[Moving] = ()
         self._leaving: dict[str, Progress] = {}
         self._signal = Signal()
         self._urgent = Signal()
-        #: Those who wait until what was noted before is stored.
+        #: The callers that wait until progress noted before is stored.
         self._flushing: list[asyncio.Future[None]] = []
         self._ended = False
 
@@ -75,7 +75,7 @@ class ProgressRecorder:
 
     def leave(self, progress: Progress) -> None:
         """Note a connection's last progress, to be written at once, and then forget the connection."""
-        # Whatever it reported before is older, and must not be written once the connection is gone.
+        # Earlier reports are older, and must not be written once the connection is gone.
         self._moved.pop(progress.connection_id, None)
         self._leaving[progress.connection_id] = progress
         self._signal.set()

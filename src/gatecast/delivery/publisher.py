@@ -253,7 +253,7 @@ class Publisher:
 
 
 def _size(events: Sequence[Event]) -> int:
-    """Characters of payload; one that events share counts once."""
+    """Characters of payload; a payload shared by events counts once."""
     if len(events) == 1:
         return len(events[0].payload)
     return sum({id(event.payload): len(event.payload) for event in events}.values())

@@ -10,7 +10,7 @@ from uuid import UUID
 from gatecast.events import UNKNOWN_ID
 from gatecast.storage.contract import ReadRequest, ReadResult, Remembered
 
-#: Most logs that a pod remembers; the one that was not read for the longest time is forgotten first.
+#: Most logs that a pod remembers; the least recently read one is forgotten first.
 MAX_LOGS = 50_000
 
 

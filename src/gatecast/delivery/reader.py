@@ -137,7 +137,7 @@ class Reader:
                 self._due[feed] = None
 
     def _end_other_histories(self, changes: Changes) -> None:
-        """End the connections of a history that has ended: when they come back, they are told to resynchronize."""
+        """End the connections of a history that has ended: their gateways reconnect and resynchronize."""
         for feed in self._all_feeds():
             if feed.epoch != changes.epoch:
                 feed.end(LOG_MOVED)

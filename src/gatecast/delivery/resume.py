@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from gatecast.events import Position
 from gatecast.storage.contract import PositionState
 
-#: What a consumer has belongs to another history.
+#: The consumer's position belongs to another history.
 EPOCH = "epoch"
 
 #: Events that a consumer rejected, or that waited because of that, were removed before a decision: whatever position it
@@ -36,9 +36,9 @@ def decide_start(standing: PositionState, after: Position | None) -> Start:
     if known is None or lost is not None:
         return begin_anew(standing, lost)
     if after is not None and standing.resync_reason != PARKED:
-        # It was told before, and says where it stands now.
+        # It learned of the loss before, and names its present position.
         return Start(known)
-    # The stored position is where it shall go on, not where it is.
+    # The stored position is where it has to continue, not where it is.
     return Start(known, standing.resync_reason)
 
 

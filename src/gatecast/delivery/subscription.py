@@ -37,7 +37,7 @@ class Subscription:
         self.connection = connection
         #: Where delivery began, and why what the consumer had could not be continued, if so.
         self.start = start
-        #: What its consumer is not sent.
+        #: The events that its consumer does not get.
         self.lot = SubscriptionFilter()
         #: Where the reader puts events for it.
         self.feed = feed
@@ -166,18 +166,18 @@ class Subscription:
         self._unsettled.add(offset)
 
     def settled(self, offset: int) -> None:
-        """Note that what became of it, or what it called for, is stored."""
+        """Note that its outcome, or the work that it required, is stored."""
         self._unsettled.discard(offset)
         self._report()
         self.changed.set()
 
     def outcome_dropped(self) -> None:
-        """Note that of some event that never will be, so that it has to come again."""
+        """An outcome was dropped; end the connection so that the event is redelivered."""
         self.end_with(LOG_MOVED)
 
     @property
     def outcomes_stored(self) -> bool:
-        """True when it is stored of every event that was refused, or held, what became of it."""
+        """True when the outcome of every refused or held event is stored."""
         return not self._unsettled
 
     def _report(self) -> None:
@@ -209,7 +209,7 @@ class Subscription:
         )
 
     def give_back(self, progress: Progress) -> None:
-        """Take the passages back, to be told the next time: they could not be stored."""
+        """Take the passages back for the next report: they could not be stored."""
         self._way.give_back(progress.passages)
 
     def end_with(self, reason: str) -> None:

@@ -32,9 +32,9 @@ async def bind(records: Records, log: EventLog, place: str) -> str:
 
 
 async def rebind(records: Records, log: EventLog, place: str) -> str:
-    """Let the outbox forward into this log from now on, and return its identity; what waits goes there.
+    """Let the outbox forward into this log from now on, waiting events included, and return the log's identity.
 
-    The process that forwards into the log of before stops at once. Whatever was forwarded stays where it is.
+    The process that forwards into the previous log stops at once. Forwarded events stay where they are.
 
     Raises:
         DatabaseUnsuitable: it was bound to a third log meanwhile.

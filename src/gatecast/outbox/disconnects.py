@@ -1,4 +1,4 @@
-"""Disconnects that commit with a change of the outbox's database, whatever the log and forwarding do meanwhile."""
+"""Disconnects that commit with a change of the outbox's database, even while the log is away."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class _Seen(NamedTuple):
 
     #: 0 if there was none ever.
     number: int
-    #: What tells it from a row that has its number after a restore; None if the row was missing.
+    #: Distinguishes it from a row with the same number after a restore; None if the row was missing.
     name: str | None
 
 
@@ -43,7 +43,7 @@ class _Subscription(Protocol):
 
 
 class Disconnects:
-    """What transactions have disconnected, and what this process still holds of it."""
+    """The disconnects that transactions committed, and this process's connections that they concern."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -70,7 +70,7 @@ class Disconnects:
     async def applied_to(
         self, subscriptions: Callable[[], Sequence[_Subscription]], failed: Callable[[BaseException], None]
     ) -> AsyncIterator[None]:
-        """Close what transactions disconnect, during the block. What was noted before the block concerns nobody in it.
+        """Close connections that transactions disconnect during the block; earlier disconnects concern none of them.
 
         Raises:
             StorageError: the database cannot be asked.
@@ -98,7 +98,7 @@ class Disconnects:
         if seen is not None:
             later = [row for row in rows if (row["number"] or 0) > seen.number]
             if len(later) < last - seen.number or (seen.number and names.get(seen.number) != seen.name):
-                # The database was restored, or more was noted than is kept: nobody knows who else must go.
+                # The database was restored, or removed disconnects were missed: which others must go is unknown.
                 _end(subscriptions(), DisconnectReason.RESTARTING)
             for row in later:
                 _end_those(subscriptions(), token_id=row["token_id"], gateway_id=row["gateway_id"])

@@ -1,4 +1,4 @@
-"""What waits in an outbox and what is refused, for people; it needs no log."""
+"""The waiting and the refused events of an outbox, for operators; works without the log."""
 
 from __future__ import annotations
 
@@ -31,9 +31,9 @@ class RefusedEntry:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboxStatus:
-    """What waits in the outbox."""
+    """The events that wait in the outbox."""
 
-    #: Number of events that are not in the log yet, by gateway; without gateways of which none waits.
+    #: Number of events that are not in the log yet, by gateway; only gateways with such events.
     waiting: Mapping[str, int]
     #: When the oldest of them was stored, by the clock of the outbox's database; None if none waits.
     oldest: datetime | None
@@ -62,7 +62,7 @@ class Entries:
         """What waits now. The cost grows with the number of gateways."""
         waiting = [each for each in await self._records.waiting() if each.entries > 0]
         entries = await self._next(waiting)
-        # What stands in for an entry that cannot be read does not know when it was stored.
+        # The stand-in for an unreadable entry does not know when it was stored.
         since = {name: entry.recorded_at for name, entry in entries.items() if entry.event_id != UNKNOWN_ID}
         forwarder = await self._records.forwarder()
         return OutboxStatus(
@@ -106,7 +106,7 @@ class Entries:
         mark = await self._records.mark(gateway_id)
         if mark is None or not mark.is_refused:
             return False
-        # The mark names the entry: what is decided meanwhile concerns no other one.
+        # The mark names the entry, so a concurrent decision cannot concern another one.
         if event_id is not None and not await self._is_refused(mark, event_id):
             return False
         return await decide(mark)

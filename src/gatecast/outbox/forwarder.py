@@ -47,13 +47,13 @@ _BYTES: Final = 64 * 1024
 #: It is looked so often whether an entry that was forwarded may be removed, in seconds.
 _CLEAN_UP_EVERY: Final = 60.0
 
-#: The log is asked so often whether its history goes on, in seconds.
+#: Seconds between checks that the history of the log continues.
 _CHECK_EVERY: Final = 5.0
 
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
 
-#: What waits is never too old.
+#: Waiting events are never too old.
 _EVER: Final = timedelta(days=730_000)
 
 _UNCERTAIN = (
@@ -77,9 +77,9 @@ class OutboxOptions:
     pod_id: str
     #: Longest time between two looks at the outbox, in seconds.
     poll_interval: float
-    #: What was forwarded is kept so long, so that a publish in a transaction finds an id that is repeated.
+    #: How long forwarded events are kept, so that a publish in a transaction recognizes a repeated id.
     keep_forwarded: timedelta = timedelta(0)
-    #: Sends hints to those who read the log.
+    #: Sends hints to readers of the log.
     send_hint: Callable[[Hint], None] = _no_hint
     clock: Callable[[], float] = time.monotonic
     #: Identity of the log to which the outbox is bound.
@@ -89,11 +89,10 @@ class OutboxOptions:
 
 
 class Forwarder:
-    """One loop in each process that has opened the outbox; in one of them at a time it forwards.
+    """A loop in each process that has opened the outbox; one process at a time forwards.
 
-    What is in the log is recorded after the log has confirmed it. Whatever comes between is noticed when the same
-    entries are forwarded again: the log stores an id once while it retains it, and `_without_what_is_there` finds what
-    it does not retain.
+    Progress is recorded after the log has confirmed it. After a crash in between, the same entries are forwarded again:
+    the log stores an id once while it retains it, and `_without_what_is_there` finds entries that it no longer retains.
     """
 
     def __init__(self, outbox: EventLog, log: EventLog, records: Records, options: OutboxOptions) -> None:
@@ -162,14 +161,14 @@ class Forwarder:
             raise
 
     async def _is_its_turn(self) -> bool:
-        """Whether this process forwards: it did and goes on, or nobody else does and the log answers."""
+        """Whether this process forwards: it did and continues, or no other process does and the log answers."""
         if await self.lease.is_kept():
             return True
         vacancy = await self.lease.vacancy()
         if vacancy is None:
             metrics.outbox(0, 0, None)
             return False
-        # While the log is away nobody forwards: then everybody shows what waits.
+        # While the log is away no process forwards: then every process reports what waits.
         _show(await self._records.waiting())
         await self._check_log()
         return await self.lease.take(vacancy)
@@ -177,7 +176,7 @@ class Forwarder:
     async def _forward_all(self, term: Term) -> None:
         await self._check_history(term)
         while turn := term.turn(await self._look(term)):
-            # First what waits for nobody: what is held in the log delays the others by one wait at most (promise P7).
+            # First without waiting for locks: a log that is held delays the others by one wait at most (promise P7).
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
             await self._follow_some(term, turn.changed)
@@ -186,7 +185,7 @@ class Forwarder:
         await self._clean_up()
 
     async def _look(self, term: Term) -> list[Waiting]:
-        """The gateways of which something is to be forwarded; shows how much waits, and since when."""
+        """The gateways with work to forward; reports how much waits, and since when."""
         found = await self._records.waiting()
         term.look(found)
         self._one_by_one &= {one.gateway_id for one in found if one.entries > 0}
@@ -213,13 +212,13 @@ class Forwarder:
         """Forward the next entries of these gateways; set aside those with a problem of their own."""
         await self._keep(term)
         batches = await self._read(marks)
-        # What waits and cannot be read: the gateway was deleted meanwhile, or the outbox restored.
+        # Waiting gateways without entries: they were deleted meanwhile, or the outbox was restored.
         term.aside |= {mark.gateway_id for mark in marks} - {batch.gateway_id for batch in batches}
         if batches:
             await self._forward(term, batches)
 
     async def _check_log(self) -> None:
-        """Return if the log answers and is still that of the outbox: its stream may have been made anew.
+        """Return if the log answers and still belongs to the outbox: its stream may have been recreated.
 
         Raises:
             StorageUnavailable: it does not answer.
@@ -236,7 +235,7 @@ class Forwarder:
             )
 
     def _most(self, gateway_id: str, gateways: int) -> int:
-        """How many entries of one of so many gateways are forwarded at once."""
+        """How many entries of each of this many gateways are forwarded at once."""
         return 1 if gateway_id in self._one_by_one else max(1, min(_ENTRIES // gateways, _ENTRIES_OF_ONE))
 
     async def _check_history(self, term: Term) -> None:
@@ -253,7 +252,7 @@ class Forwarder:
                 term.history = found
                 return
         term.history = None
-        # First: a log that is made meanwhile is of a gateway that is not among these.
+        # First: a log that is created meanwhile belongs to a gateway that is not among these.
         marks = await self._records.with_logs()
         found = await self._changed_since(term, 0)
         if await self._register_again(term, [mark for mark in marks if mark.gateway_id not in found.heads]):
@@ -263,9 +262,9 @@ class Forwarder:
         return await self._in_time(term, lambda: self._log.changed_since(marker))
 
     async def _register_again(self, term: Term, marks: Sequence[Mark]) -> bool:
-        """Whether all these gateways have a log now. One that a replica did not know, though it was there, stays.
+        """Whether all these gateways have a log now. A log that only a lagging replica did not know stays.
 
-        One that is deleted meanwhile still has its mark, so its log is deleted as well.
+        A gateway that is deleted meanwhile still has its mark, so its log is deleted as well.
         """
         failed = False
         for mark in marks:
@@ -400,11 +399,11 @@ class Forwarder:
     # --- what may be in the log ---------------------------------------------------------------------------------------
 
     async def _without_what_is_there(self, term: Term, batches: Sequence[Batch]) -> list[Batch]:
-        """The batches of which nothing is in the log that the log itself would not recognize.
+        """The batches without entries that are in the log and that the log would not recognize.
 
-        Each other one is recorded, as forwarded or as refused, and comes again with the next look. Asked once for each
-        gateway in a term, and where there is a doubt: an answer may have been lost. What the log retains it recognizes
-        by the id. If it has removed events since the last record, those may have been these.
+        Every other batch is recorded, as forwarded or as refused, and comes again with the next look. Checked once for
+        each gateway in a term, and after an answer may have been lost. The log recognizes retained events by the id; if
+        it has removed events since the last record, those may have been these entries.
         """
         asked = [batch for batch in batches if batch.gateway_id not in term.logs or term.doubts(batch.mark)]
         ready = [batch for batch in batches if batch not in asked]
@@ -456,7 +455,7 @@ class Forwarder:
     # --- removing what is old -----------------------------------------------------------------------------------------
 
     async def _clean_up(self) -> None:
-        """Remove some of what was forwarded and is old enough, from time to time."""
+        """Remove some old forwarded events, from time to time."""
         if self._clock() < self._clean_up_at:
             return
         await self._records.confirm()
@@ -468,7 +467,7 @@ class Forwarder:
     # --- the term -----------------------------------------------------------------------------------------------------
 
     async def _keep(self, term: Term) -> None:
-        """Return while the term goes on."""
+        """Return if the term continues."""
         if not await self.lease.is_kept() or self.lease.term != term.name:
             raise TermOver
 

@@ -1,4 +1,4 @@
-"""What an outbox and its log know of single gateways: what waits, how much was published, and how they stand."""
+"""Single gateways in an outbox and its log: their waiting events, number of published events, and status."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
-from gatecast.errors import UnknownGateway
-from gatecast.events import RecordedEvent
+from gatecast.errors import GatecastError, UnknownGateway
+from gatecast.events import UNKNOWN_ID, RecordedEvent
 from gatecast.outbox.records import Records
 from gatecast.storage.contract import (
     DeliverySummary,
@@ -18,10 +18,12 @@ from gatecast.storage.contract import (
     GatewayStatus,
     Presence,
     ReadRequest,
+    ReadResult,
     Storage,
     Survey,
     Transaction,
 )
+from gatecast.storage.reading import read_each
 
 #: Most entries, and bytes of their data, that a look at one gateway reads.
 _ENTRIES: Final = 500
@@ -30,7 +32,7 @@ _BYTES: Final = 1024 * 1024
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayQueue:
-    """What of one gateway waits in the outbox."""
+    """The events of one gateway that wait in the outbox."""
 
     #: How many events.
     events: int = 0
@@ -56,32 +58,44 @@ class OutboxGateways:
         self._records = records
 
     async def queue(self, gateway_id: str) -> GatewayQueue:
-        """What waits for this gateway; nothing if it is not registered."""
+        """The waiting events of this gateway; none if it is not registered."""
         mark = await self._records.mark(gateway_id)
         after = mark.forwarded if mark is not None else 0
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+        read = await self._read(gateway_id, after, _ENTRIES)
         if read is not None and mark is not None and mark.outbox_log != read.log_id:
             # Registered again, and not looked at since: nothing of this log was forwarded.
             mark, after = None, 0
-            [read] = await self._outbox.log.read([_entries_after(gateway_id, after, _ENTRIES)])
+            read = await self._read(gateway_id, after, _ENTRIES)
         if read is None or not read.events:
             return GatewayQueue()
         first = read.events[0]
         return GatewayQueue(
             events=read.head - max(read.low_water_mark, after),
             event_ids=[UUID(int=entry.event_id.int) for entry in read.events],
-            since=first.recorded_at,
+            # What stands in for an entry that cannot be read does not know when it was stored.
+            since=first.recorded_at if first.event_id != UNKNOWN_ID else None,
             refusal=mark.reason if mark is not None and mark.refused == first.offset else None,
         )
 
     async def entry(self, gateway_id: str, event_id: UUID) -> RecordedEvent | None:
-        """The event as it is in the outbox; None: it is not there, or not any more."""
+        """The event as it is in the outbox; None: it is not there, or no longer."""
         found = await self._outbox.log.find(gateway_id, [event_id])
         if event_id not in found:
             return None
-        [read] = await self._outbox.log.read([_entries_after(gateway_id, found[event_id].offset - 1, 1)])
+        read = await self._read(gateway_id, found[event_id].offset - 1, 1)
         entry = next(iter(read.events), None) if read is not None else None
         return entry if entry is not None and entry.event_id.int == event_id.int else None
+
+    async def _read(self, gateway_id: str, after: int, most: int) -> ReadResult | None:
+        """Entries of one gateway; an event stands in for one that cannot be read.
+
+        Raises:
+            GatecastError: nothing of it can be read.
+        """
+        [read] = await read_each(self._outbox.log, [_entries_after(gateway_id, after, most)])
+        if isinstance(read, GatecastError):
+            raise read
+        return read
 
     async def published(self, gateway_id: str) -> int:
         """How many events were ever published to it: through the outbox, or, if those are more, to its log.
@@ -117,9 +131,9 @@ class OutboxGateways:
         return {each.gateway_id: each.entries for each in await self._records.waiting() if each.entries > 0}
 
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
-        """The summaries of those of these gateways that are registered; one without a log has an empty one.
+        """The summary of each registered gateway among these; empty for a gateway without a log.
 
-        What waits for a gateway counts as if it was in its log.
+        Waiting events count as if they were in the log.
         """
         waiting = await self.waiting()
         registered = await self._outbox.survey.summaries(gateway_ids)

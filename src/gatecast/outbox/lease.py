@@ -1,4 +1,4 @@
-"""Decides which process forwards: one at a time, whatever stands still or dies."""
+"""Decides which process forwards: one at a time, even if processes stall or die."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class Lease:
         return self._ends_at - self._clock() if self.term is not None else 0.0
 
     async def is_kept(self) -> bool:
-        """Whether the present term goes on, after renewing the lease."""
+        """Renew the lease, and return whether the present term continues."""
         return self.term is not None and await self._renew(self.term)
 
     async def _renew(self, term: str) -> bool:
@@ -53,7 +53,7 @@ class Lease:
         return True
 
     async def vacancy(self) -> Forwarder | None:
-        """What the table says if this process may take the lease now; None while another one shows that it lives."""
+        """The table's row if this process may take the lease now; None while another process is alive."""
         found = await self._records.forwarder()
         if found.log != self._log:
             raise DatabaseUnsuitable(
@@ -63,12 +63,12 @@ class Lease:
         now = self._clock()
         if found != self._seen:
             self._seen, self._seen_at = found, now
-        # A term of this process that it could not give up is nobody else's either.
+        # A term that this process could not give up belongs to no other process.
         is_of_another = bool(found.pod_id) and found.term != self._last_term
         return None if is_of_another and now - self._seen_at < self._duration else found
 
     async def take(self, vacancy: Forwarder) -> bool:
-        """Begin a term; False if something has changed since it was seen that nobody forwards."""
+        """Begin a term; False if the row has changed since the vacancy was seen."""
         term, now = str(uuid4()), self._clock()
         if not await self._records.take(self._pod_id, term, vacancy):
             return False
@@ -76,7 +76,7 @@ class Lease:
         return True
 
     def lose(self) -> None:
-        """Forward no more: another process does."""
+        """Stop forwarding: another process does."""
         self.term = None
 
     async def give_up(self) -> None:

@@ -36,10 +36,10 @@ from gatecast.wakeup.contract import EVERYTHING, Hint, SupervisedWakeup
 
 __all__ = ["Outbox", "OutboxOptions", "OutboxStatus", "RefusedEntry", "check"]
 
-#: So many processes are named in an error.
+#: Most processes named in an error.
 _NAMED: Final = 5
 
-#: What waits for a new gateway waits at most so long, in seconds.
+#: Longest wait for the events of a new gateway, in seconds.
 _SOON: Final = 5.0
 
 #: Seconds until the outbox is asked again, unless this process forwards something first.
@@ -74,7 +74,7 @@ class Outbox:
         self.epoch_at_open = UUID(int=0)
         #: The loop that forwards.
         self.forwarder = forwarder
-        #: What waits for single gateways, and how they stand.
+        #: The waiting events and the status of single gateways.
         self.gateways = OutboxGateways(storage, log, records)
         #: Whom transactions of the outbox's database disconnect.
         self.disconnects = Disconnects(storage.database)
@@ -118,8 +118,8 @@ class Outbox:
     async def adopt(self) -> None:
         """Register the gateways that the log had before there was an outbox.
 
-        The outbox is read first: a gateway that is deleted meanwhile was registered in it then, and is not taken for
-        one that it never knew.
+        The outbox is read first: a gateway that is deleted meanwhile was registered in it then, and is not mistaken for
+        an unknown one.
         """
         known = (await self._storage.log.changed_since(0)).heads.keys() | await self._records.marked_gateways()
         found = await self._log.changed_since(0)
@@ -131,7 +131,7 @@ class Outbox:
                 continue
             async with self.database.transaction() as transaction:
                 if await self._storage.log.register(gateway_id, transaction=transaction):
-                    # Should it be deleted before it is looked at, its log is deleted as well.
+                    # If it is deleted before it is looked at, its log is deleted as well.
                     await self._records.adopt(transaction, gateway_id)
 
     async def _is_gone(self, gateway_id: str) -> bool:
@@ -167,9 +167,9 @@ class Outbox:
         outbox decides, unless it may lack a newer one. Only a publish in a transaction decides between several at once.
 
         Raises:
-            StorageUnavailable: nobody can tell.
+            StorageUnavailable: the position is unknown now.
         """
-        # The outbox first: what is not there any more was forwarded before the log is asked.
+        # The outbox first: an event no longer there was forwarded before the log is asked.
         if await self._storage.log.find(gateway_id, [event_id]):
             return PendingPosition(gateway_id, event_id)
         try:
@@ -189,7 +189,7 @@ class Outbox:
         return [found[gateway_id][event_id] for gateway_id, event_id in asked]
 
     async def _look_up_in(self, gateway_id: str, event_ids: Sequence[UUID]) -> dict[UUID, tuple[Position | None, bool]]:
-        # The outbox first: what is not there any more was forwarded before the log is asked.
+        # The outbox first: an event no longer there was forwarded before the log is asked.
         # And the mark before that: what is forwarded between the two looks counts as waiting, and is found next time.
         mark = await self._records.mark(gateway_id)
         entries = await self._storage.log.find(gateway_id, event_ids)
@@ -256,9 +256,9 @@ class Outbox:
         return self._decided(await self._entries.try_again(gateway_id, event_id))
 
     async def leave_out(self, gateway_id: str, event_id: UUID | None = None) -> bool:
-        """Never forward the refused event of this gateway, and go on with the next one.
+        """Never forward the refused event of this gateway, and continue with the next one.
 
-        False if none is refused, or another one than `event_id`.
+        False if no event is refused, or another one than `event_id`.
         """
         return self._decided(await self._entries.leave_out(gateway_id, event_id))
 
@@ -311,7 +311,7 @@ async def refuse_new(storage: Storage, backend: Backend, log: EventLog, *, place
     """Return if the outbox was used before, or the log has no gateways; `place` and `log_place` are where they are.
 
     Raises:
-        DatabaseUnsuitable: nothing of what was published to those gateways was published through it.
+        DatabaseUnsuitable: the log has gateways, and none of their events came through this outbox.
     """
     # The log first: a pod that has registered a gateway there has bound the outbox before.
     gateways, records = (await log.changed_since(0)).heads, Records(storage.database, backend)

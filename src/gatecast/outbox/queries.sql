@@ -4,7 +4,7 @@
 SELECT pod_id, term, beats, log, log_place FROM gatecast_outbox_forwarder
 
 -- name: take
--- Of several that saw the same, one succeeds; and none that would forward into another log ($5).
+-- Of several processes that saw the same row, one succeeds; none that would forward into another log ($5).
 UPDATE gatecast_outbox_forwarder SET pod_id = $1, term = $2, beats = 0 WHERE term = $3 AND beats = $4 AND log = $5
 
 -- name: beat
@@ -23,8 +23,8 @@ UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term
 WHERE log = $1
 
 -- name: begin_anew
--- The log of each gateway is looked up, or created, before anything is forwarded. What the log of before refused, this one
--- may take.
+-- The log of each gateway is looked up, or created, before anything is forwarded. This log may accept what the previous
+-- one refused.
 UPDATE gatecast_outbox_gateways SET log_epoch = '', refused = 0, reason = ''
 
 -- name: begin_ids
@@ -101,12 +101,12 @@ UPDATE gatecast_outbox_gateways SET forwarded = refused, refused = 0, reason = '
 WHERE gateway_id = $1 AND outbox_log = $2 AND refused = $3 AND refused > forwarded
 
 -- name: free_id
--- What was left out and is published again is another entry.
+-- An event that was left out and is published again is another entry.
 UPDATE gatecast.events SET event_id = $3 WHERE log_id = $1 AND "offset" = $2
 
 -- name: confirm
--- What was forwarded counts as confirmed in the outbox, so that its retention removes it. A gateway whose row is held, as
--- by a transaction that deletes it, is left to later: nobody is waited for.
+-- Forwarded events count as confirmed in the outbox, so that its retention removes them. A gateway whose row is held,
+-- as by a transaction that deletes it, is skipped until later, without waiting.
 INSERT INTO gatecast.cursors (gateway_id, replica, epoch, sent, confirmed, updated_at)
 SELECT s.gateway_id, 'outbox', p.current, g.forwarded, g.forwarded, now()
 FROM (SELECT gateway_id, log_id FROM gatecast.gateway_streams

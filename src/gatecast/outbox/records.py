@@ -19,7 +19,7 @@ MIGRATIONS: Final = "gatecast.outbox.migrations"
 
 _QUERIES = Queries("gatecast.outbox")
 
-#: An instant in seconds since 1970. Whatever a column holds fails no statement.
+#: An instant in seconds since 1970. An unreadable column does not fail the statement.
 _SECONDS: Final = (
     ("date_part('epoch', e.recorded_at)", "(julianday(e.recorded_at) - 2440587.5) * 86400.0"),
     ("date_part('epoch', now())", "(julianday(now()) - 2440587.5) * 86400.0"),
@@ -37,7 +37,7 @@ class TermOver(StorageUnavailable):
 class Forwarder:
     """The row that says which process forwards."""
 
-    #: Empty if nobody does.
+    #: Empty if no pod forwards.
     pod_id: str
     term: str
     beats: int
@@ -84,13 +84,14 @@ class Mark:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Waiting:
-    """A gateway of which something is to be forwarded."""
+    """A gateway with work to forward."""
 
     gateway_id: str
     #: Its log in the outbox, and the offset of the last entry there; None and 0 if it was deleted.
     log_id: int | None
     head: int
-    #: Its mark; None if nothing of it was forwarded yet. Of another log than `log_id`, it was registered again since.
+    #: Its mark; None if nothing was forwarded yet. If it names another log than `log_id`, it was registered again
+    #: since.
     mark: Mark | None
     #: When the first entry that waits was stored, in seconds since 1970; None if none waits, or its row does not tell.
     since: float | None = None
@@ -129,7 +130,7 @@ class Records:
         self._backend = backend
 
     async def forwarder(self) -> Forwarder:
-        """Which process forwards, as the table says."""
+        """The process that forwards, according to the table."""
         [row] = await self._database.fetch(_QUERIES["forwarder"])
         return Forwarder(**row)
 
@@ -142,7 +143,7 @@ class Records:
         return await self._database.execute(_QUERIES["bind"], log, place) == 1
 
     async def rebind(self, known: str, log: str, place: str) -> bool:
-        """Bind the outbox to another log; False if it is not bound to the known one any more."""
+        """Bind the outbox to another log; False if it is no longer bound to the known one."""
         async with self._database.transaction() as transaction:
             if await transaction.execute(_QUERIES["rebind"], known, log, place, str(uuid4())) == 0:
                 return False
@@ -162,7 +163,7 @@ class Records:
         await self._database.execute(_QUERIES["give_up"], term)
 
     async def waiting(self) -> list[Waiting]:
-        """The gateways of which something is to be forwarded. The cost grows with the number of gateways."""
+        """The gateways with work to forward. The cost grows with the number of gateways."""
         return [_waiting(row) for row in await self._database.fetch(self._of_the_log("waiting"))]
 
     async def marked_gateways(self) -> set[str]:
@@ -206,11 +207,11 @@ class Records:
         await self._database.execute(_QUERIES["drop"], mark.gateway_id, mark.outbox_log, term)
 
     async def try_again(self, mark: Mark) -> bool:
-        """Let the refused entry be forwarded again; False if it is not refused any more."""
+        """Let the refused entry be forwarded again; False if it is no longer refused."""
         return await self._database.execute(_QUERIES["try_again"], mark.gateway_id, mark.outbox_log, mark.refused) == 1
 
     async def leave_out(self, mark: Mark) -> bool:
-        """Go on after the refused entry; False if it is not refused any more."""
+        """Continue after the refused entry; False if it is no longer refused."""
         async with self._database.transaction() as transaction:
             left_out = _QUERIES["leave_out"], mark.gateway_id, mark.outbox_log, mark.refused
             if await transaction.execute(*left_out) != 1:

@@ -1,4 +1,4 @@
-"""What is known while one process forwards: its term, and the batches of gateways."""
+"""The state of the process that forwards: its term, and the batches of gateways."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ class Batch:
 
     def forwarded(self, receipts: Sequence[Receipt]) -> Mark:
         """The mark once the events were forwarded."""
-        # New events are the end of the log. Of ids that it knew already the end is not known, but it did not go back.
+        # New events are the end of the log. If all ids were known already, the end is unknown, but it did not go back.
         ends = [receipt.position.offset for receipt in receipts if receipt.created]
         head = max(ends or [self.mark.log_head, *(receipt.position.offset for receipt in receipts)])
         through = self.entries[len(receipts) - 1].offset
@@ -65,7 +65,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Turn:
-    """What is done before the next look at the outbox."""
+    """The work before the next look at the outbox."""
 
     #: The marks of the gateways whose entries can be forwarded.
     ready: Sequence[Mark]
@@ -79,23 +79,23 @@ class Turn:
 
 @dataclass(slots=True)
 class Term:
-    """What is known in one term. Work holds its term, so none of it goes on in another one."""
+    """The state of one term. Work holds its term, so none of it continues in another one."""
 
     name: str
     #: Whether there was no look at the outbox yet.
     is_new: bool = True
-    #: The offset up to which entries may be in the log although that is not recorded, by gateway. What is stored in the
-    #: outbox after the first look, nobody has forwarded before.
+    #: The offset up to which entries may be in the log without a record, by gateway. Entries stored in the outbox after
+    #: the first look were never forwarded before.
     _in_doubt: dict[str, int] = field(default_factory=dict)
-    #: What was found when the logs were compared with the marks; None before.
+    #: The result of comparing the logs with the marks; None before.
     history: Changes | None = None
-    #: When the log is asked again whether its history goes on.
+    #: When to check again that the history of the log continues.
     next_check: float = 0.0
     #: Under which gateways are registered; None until something is registered or deleted.
     claim: Claim | None = None
     #: The present log of each gateway: what is sent late must not get into a later one.
     logs: dict[str, int] = field(default_factory=dict)
-    #: What was recorded last of each gateway.
+    #: The last recorded mark of each gateway.
     _recorded: dict[str, Mark] = field(default_factory=dict)
     #: The gateways that wait for the next call of `forward`: they have a problem of their own.
     aside: set[str] = field(default_factory=set)
@@ -130,7 +130,7 @@ class Term:
         self._recorded[mark.gateway_id] = mark
 
     def turn(self, found: Sequence[Waiting]) -> Turn:
-        """What is done next: all that can be forwarded, and then some of what is to be registered or deleted."""
+        """The next work: everything that can be forwarded, then some registrations and deletions."""
         able = [one for one in found if not one.is_refused and one.gateway_id not in self.aside]
         return Turn(
             ready=[one.present for one in able if one.present is not None],

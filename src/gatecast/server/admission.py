@@ -101,7 +101,7 @@ class Admission:
         self._gateways: Counter[str] = Counter()
         self._addresses: Counter[str] = Counter()
         self._total = 0
-        #: Set while the pod shuts down: nobody new is admitted.
+        #: Set while the pod shuts down: new connections are refused.
         self.closed = False
 
     @property

@@ -50,7 +50,7 @@ class ApiServer(uvicorn.Server):
         self.begun.set()
 
     def stop(self, *, within: float) -> None:
-        """Finish the requests that run, and end those that take longer than this; in seconds."""
+        """Finish running requests, and end those that take longer than this; in seconds."""
         self.config.timeout_graceful_shutdown = within  # type: ignore[assignment] # as long as asyncio can wait
         self.should_exit = True
 
@@ -60,7 +60,7 @@ class ApiServer(uvicorn.Server):
         yield
 
     def connection(self, place: Place) -> ApiConnection:
-        """What speaks on a new connection."""
+        """The protocol of a new connection."""
         return ApiConnection(place, self.config, self.server_state)
 
 
@@ -70,7 +70,7 @@ class ApiConnection(HttpToolsProtocol):
     def __init__(self, place: Place, config: uvicorn.Config, server_state: ServerState) -> None:
         super().__init__(config, server_state, app_state={})
         self._place = place
-        #: Of the head that is being read; minus infinity while a body is.
+        #: Bytes of the head being read; minus infinity while reading a body.
         self._head_bytes: float = 0
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override] # as uvicorn has it
@@ -79,12 +79,12 @@ class ApiConnection(HttpToolsProtocol):
         self._place.opened(transport)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Nobody is there any more."""
+        """The peer has gone."""
         super().connection_lost(exc)
         self._place.lost()
 
     def data_received(self, data: bytes) -> None:
-        """A request begins, or goes on."""
+        """A request begins, or continues."""
         self._place.receives_head()
         self._unset_keepalive_if_required()
         self._head_bytes += len(data)

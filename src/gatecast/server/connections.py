@@ -38,7 +38,7 @@ class Places:
         self.most = most
         self._loop = asyncio.get_running_loop()
         self._held: set[Place] = set()
-        #: Of these two the values are when they may be dropped, in that order.
+        #: The values of both are when a connection may be dropped, and give the order.
         self._answered: dict[Place, float] = {}
         self._unheard: dict[Place, float] = {}
         self._changed = asyncio.Event()
@@ -60,7 +60,7 @@ class Places:
         return place
 
     def make_room(self) -> float | None:
-        """Drop a connection on which nothing is asked; else when to try again, and None if there is none."""
+        """Drop an idle connection; else return when to try again, or None if there is no candidate."""
         for place, droppable_at in (*islice(self._answered.items(), 1), *islice(self._unheard.items(), 1)):
             if droppable_at > self._loop.time():
                 return droppable_at

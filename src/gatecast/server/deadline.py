@@ -11,7 +11,7 @@ from enum import Enum
 
 from gatecast.telemetry import get_logger
 
-#: What a step gets that begins too late, in seconds: enough for one round trip.
+#: Time for a step that begins too late, in seconds: enough for one round trip.
 _SHORTEST = 0.1
 
 #: Exit status of a process that did not end in order.
@@ -23,7 +23,7 @@ _logger = get_logger("pod")
 class Part(float, Enum):
     """The part of the drain time at whose end each step of stopping has ended, in the order of the steps.
 
-    A step that is done early leaves its time to those that follow; one that hangs takes none of theirs.
+    A step that finishes early leaves its time to later steps; a hanging one takes none of theirs.
     """
 
     BALANCERS_HAVE_NOTICED = 1 / 4

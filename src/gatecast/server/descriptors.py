@@ -52,7 +52,7 @@ def raise_limit() -> int:
 
 
 def budget(settings: Settings, descriptors: int) -> Budget:
-    """Divide the descriptors. Of few, the API gets a quarter, and a fifth of the gateways' share is for refusals."""
+    """Divide the descriptors. If few, the API gets a quarter, and a fifth of the gateways' share is for refusals."""
     left = max(_FEWEST, descriptors - OWN)
     api = min(settings.max_api_connections, left // 4)
     gateway_listener = min(_places_for(settings.max_connections), left - api)

@@ -1,4 +1,4 @@
-"""The metrics of all gateways together, kept up to date by one pod: the first of those that are alive."""
+"""The metrics of all gateways together, kept up to date by one pod: the first live one."""
 
 from __future__ import annotations
 
@@ -30,15 +30,15 @@ async def keep_fleet_metrics(hub: EventHub, pod_id: str) -> None:
         await asyncio.sleep(pause)
         began = time.monotonic()
         counted = await count_gateways(hub, pod_id, left)
-        # How long a count took that failed says nothing of what the next one costs.
+        # The duration of a failed count does not predict the cost of the next one.
         cost = time.monotonic() - began if counted else 0.0
         pause = max(INTERVAL, min(_LONGEST, _TIMES_ITS_COST * cost))
 
 
 async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
-    """Show how all gateways stand, where this is the pod that does; elsewhere, and when it cannot be told, nothing.
+    """Show the state of all gateways if this pod is the one to do so; otherwise, or if it is unknown, show nothing.
 
-    False: it could not be told. Probes are no gateways of anybody; those of dead pods are removed on this occasion.
+    False: it is unknown. Probes do not count as gateways; this also removes those of dead pods.
     """
     counts: Iterable[GatewayCount] = ()
     counted = False

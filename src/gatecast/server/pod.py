@@ -167,7 +167,7 @@ class Pod:
                 yield
         finally:
             with suppress(StorageError, TimeoutError):
-                # What is not stored is published once more.
+                # Unstored acknowledgements lead to a republish.
                 async with asyncio.timeout(self._drain_time.until(Part.ACKNOWLEDGEMENTS_ARE_STORED)):
                     await acknowledgements.flush()
 
@@ -258,7 +258,7 @@ class Pod:
 
     @asynccontextmanager
     async def _serving(self, server: ApiServer, context: AdminContext) -> AsyncIterator[None]:
-        """Answer requests; at the end, finish those that run, and end streams."""
+        """Answer requests; at the end, finish running ones, and end streams."""
         serving = asyncio.create_task(server.serve(sockets=[]), name="api-server")
         serving.add_done_callback(self._note_end)
         try:
@@ -397,7 +397,7 @@ def _on_signals(numbers: Iterable[signal.Signals], call: Callable[[], object]) -
         loop.add_signal_handler(number, call)
 
 
-#: A pod that is still there so long after its drain time ends anyway; in seconds.
+#: Seconds after its drain time at which a pod exits in any case.
 _LATEST_EXIT = 2.0
 
 

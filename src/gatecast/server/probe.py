@@ -1,7 +1,7 @@
 """Each pod's probe: a hidden gateway of its own, and an event every few seconds to that of the next pod.
 
 An event goes the whole way that events of gateways go: it is published, recorded, picked up by another pod, sent and
-confirmed. What the database recorded of these hops says how long that took, on one clock, and whether it happened.
+confirmed. The hops that the database records show how long that took, on one clock, and whether it happened.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ MOST_EVENTS = 1_000
 #: Number of events kept for people to see, and the number published in the time they are kept: five minutes.
 _REMEMBERED = 100
 
-#: A gateway that could not be, or that begins anew, waits this long, in seconds.
+#: Pause after a failure, or before starting over, in seconds.
 _PAUSE = 1.0
 
 #: What the ids of probes' gateways begin with; gateways of organizations have ids of another form.
@@ -73,12 +73,12 @@ class Probe:
         self._pod_id = settings.pod_id
         self._log = log_of(settings.pod_id)
         poll_interval = settings.poll_interval.total_seconds()
-        #: What takes longer, in seconds, is late.
+        #: An event that takes longer, in seconds, is late.
         self.on_time = max(_LEAST_ON_TIME, _PART_OF_POLL_INTERVAL * poll_interval)
         if not settings.notifications:
             self.on_time += poll_interval
         self._receipt: Receipt | None = None
-        #: What became of the last events, in how many seconds they arrived, and when that was known.
+        #: Result of the last events, their seconds to arrival, and when that was known.
         self._noted: deque[tuple[str, float | None, float]] = deque(maxlen=_REMEMBERED)
 
     async def run(self) -> None:
@@ -138,7 +138,7 @@ class Probe:
             async with asyncio.timeout(INTERVAL):
                 self._receipt = await self._publish()
         except (GatecastError, TimeoutError):
-            # Whatever could not be published or looked up in this time has not arrived for all that anybody knows.
+            # An event that could not be published or looked up in this time counts as not arrived.
             self._note(None)
             raise
 
@@ -173,7 +173,7 @@ class Probe:
         self._note(max(0.0, (min(confirmed) - found.events[0].recorded_at).total_seconds()))
 
     def _note(self, seconds: float | None) -> None:
-        """Count an event that took so long; None: it is missing."""
+        """Count an event that took this many seconds; None: it is missing."""
         result = "missing" if seconds is None else "on-time" if seconds <= self.on_time else "late"
         metrics.probed(result, seconds)
         self._noted.append((result, seconds, time.monotonic()))
@@ -181,7 +181,7 @@ class Probe:
     # --- for people ---------------------------------------------------------------------------------------------
 
     def _remembered(self) -> Iterator[tuple[str, float | None]]:
-        """What was noted within the last five minutes: what was before says nothing of now."""
+        """The results of the last five minutes: older ones say nothing about now."""
         oldest = time.monotonic() - _REMEMBERED * INTERVAL
         return ((result, seconds) for result, seconds, at in self._noted if at >= oldest)
 
@@ -206,7 +206,7 @@ class LeftProbes:
         self._suspected: frozenset[str] = frozenset()
 
     async def remove(self, logs: Iterable[str], pods: Sequence[str]) -> None:
-        """Remove those of these logs whose pods are not among these, now and at the call before.
+        """Remove the logs whose pods are not among `pods`, now and at the previous call.
 
         Twice, because a pod may have begun between the two questions, and because the others still judge by the log
         of one that has just died.

@@ -21,7 +21,7 @@ class ReplicationWatch:
 
     def __init__(self, database: Database) -> None:
         self._database = database
-        #: What was found; None: there can be no standby, or the last look failed.
+        #: The last result; None: there can be no standby, or the last look failed.
         self.seen: Replication | None = None
 
     async def run(self) -> NoReturn:

@@ -85,7 +85,7 @@ class SessionCookies:
         return base64.urlsafe_b64encode(sealed).decode().rstrip("=")
 
     def open_values(self, value: str, *, place: str) -> dict[str, Any] | None:
-        """What a cookie of this kind contains; None if it is empty or was encrypted with another key."""
+        """The content of a cookie of this kind; None if it is empty or was encrypted with another key."""
         try:
             sealed = base64.urlsafe_b64decode(value + "=" * (-len(value) % 4))
             values = json.loads(self._encryption.open(sealed, place=place))

@@ -69,7 +69,7 @@ class GatewayTls:
             _logger.info("certificate-renewed", file=self._settings.gateway_tls)
 
     def _read(self) -> tuple[bytes, ...]:
-        """What the files contain; nothing if there are none."""
+        """The content of the files; empty if there are none."""
         if not self.renewable:
             return ()
         try:

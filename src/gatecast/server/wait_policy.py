@@ -48,7 +48,7 @@ async def with_waiting(ask: Callable[[], Awaitable[T]]) -> T:
 async def opened_with_waiting(
     opening: Callable[[], AbstractAsyncContextManager[T]], stop: asyncio.Event, seconds: float
 ) -> AsyncIterator[T | None]:
-    """What `opening` opens, retried for `seconds` while the database is unavailable; None if `stop` was set first.
+    """The value that `opening` opens, retried for `seconds` while the database is away; None if `stop` was set first.
 
     Raises:
         StorageUnavailable: the database did not become available in time.

@@ -116,7 +116,7 @@ async def open_engine(
 
 
 async def stream_facts(url: str) -> StreamFacts | None:
-    """What can be seen of the stream at `nats://…`; None if there is none, and then none is made.
+    """The facts about the stream at `nats://…`; None if there is none. Creates no stream.
 
     Raises:
         SettingInvalid: the URL names no stream, or the extra `jetstream` is not installed.

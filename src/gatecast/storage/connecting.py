@@ -1,4 +1,4 @@
-"""What is recorded of a connection that begins."""
+"""The record of a new connection."""
 
 from __future__ import annotations
 

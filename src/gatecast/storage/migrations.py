@@ -28,7 +28,7 @@ class Migration:
 
     #: Its place in the sequence; never changes once released.
     number: int
-    #: What it does.
+    #: The change that it makes, in words.
     name: str
     #: Its statements.
     text: LiteralString
@@ -48,7 +48,7 @@ def available(*packages: str) -> list[Migration]:
 
 
 class SchemaNeed(Enum):
-    """What a database lacks."""
+    """The part of the schema that a database lacks."""
 
     #: Nothing.
     NOTHING = "nothing"

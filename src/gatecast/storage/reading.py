@@ -1,4 +1,4 @@
-"""Reads many logs at once, so that one that cannot be read keeps no other waiting."""
+"""Reads many logs at once, so that an unreadable one keeps no other waiting."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ async def read_each(log: EventLog, requests: Sequence[ReadRequest]) -> Sequence[
 
 
 async def _front(log: EventLog, request: ReadRequest, error: GatecastError) -> ReadAnswer:
-    """The events before the row at fault or, when that is the next one, an event that stands in for it."""
+    """The events before the row at fault or, if that is the next one, a stand-in for it."""
     size = request.max_events
     while size and not concerns_everyone(error):
         size //= 2
@@ -46,7 +46,7 @@ async def _front(log: EventLog, request: ReadRequest, error: GatecastError) -> R
 
 
 def _with_stand_in(result: ReadResult, request: ReadRequest, error: GatecastError) -> ReadResult:
-    """The log as it was read without any event, with a stand-in for its next one."""
+    """A result without events, completed with a stand-in for the next event."""
     if not result.low_water_mark <= request.after < result.head:
         return result
     event = RecordedEvent.standing_in(request.gateway_id, request.after + 1, str(error))

@@ -19,7 +19,7 @@ class Series:
         self._buckets = buckets
         #: How many fell into each bucket, and above the last one.
         self.counts = [0] * (len(buckets) + 1)
-        #: What they add up to, in seconds.
+        #: Their sum, in seconds.
         self.total = 0.0
 
     def observe(self, seconds: float, count: int) -> None:
@@ -47,7 +47,7 @@ class Latencies(Collector):
         return self._series[label]
 
     def collect(self) -> Iterator[Metric]:
-        """What was counted, as Prometheus reads it."""
+        """The counts, as Prometheus reads them."""
         artifact_kind = HistogramMetricFamily(self._name, self._documentation, labels=[self.label])
         bounds = [*map(floatToGoString, self._buckets), "+Inf"]
         for label, series in self._series.items():

@@ -30,8 +30,8 @@ def get_logger(name: str) -> Any:  # noqa: ANN401 - structlog's loggers are dyna
 def configure_logs(*, format_name: str, pod_id: str, level: int = logging.INFO) -> None:
     """Send log lines to standard error, as `text` for people or as `json` for machines.
 
-    With a `pod_id` the process is ours as a whole: what its libraries log, what they warn of, and what nobody caught
-    become lines like every other, and each names the pod.
+    With a `pod_id` the whole process is ours: library logs, warnings and uncaught errors become lines like every other,
+    and each names the pod.
     """
     processors[:] = _to_standard_error(format_name, level, pod_id)
     if pod_id:
@@ -52,7 +52,7 @@ class _Target:
 
     def write(self, line: str = "", *, level: int = 0, message: str = "", parts: _Line | None = None) -> None:
         if parts is not None:
-            # As an argument, so that a % in it stands for itself.
+            # As an argument, so that a % in it is literal.
             self.logging.log(level, "%s", message, extra={"gatecast": parts})
         else:
             # Looked up for each line: the host program may replace the stream, and close the replacement.
@@ -101,7 +101,7 @@ def _to_standard_error(format_name: str, level: int, pod_id: str) -> list[Any]:
     ]
 
 
-#: What is no JSON is shown as it shows itself.
+#: A value that is not JSON is shown by its `repr`.
 _JSON = json.JSONEncoder(default=repr)
 
 
@@ -142,7 +142,7 @@ def _is_enabled(target: _Target, method: str, line: _Line) -> _Line:
 
 
 def _record(_target: object, method: str, line: _Line) -> _Line:
-    """A message that reads by itself, and its parts for those who format them."""
+    """A complete message, and its parts for other formatters."""
     event, exception = line.pop("event"), line.pop("exception", None)
     line.pop("part", None)
     words = " ".join([str(event), *(f"{key}={value!r}" for key, value in line.items())])
@@ -158,5 +158,5 @@ def _level(method: str) -> int:
     return _LEVELS[method]
 
 
-#: What each line passes, in order; the same list for every logger, so that loggers may be made before it is known.
+#: The processors of each line, in order; one list for all loggers, so that loggers may be created before it is set.
 processors: list[Any] = _to_logging()

@@ -1,4 +1,4 @@
-"""What a running pod counts, for Prometheus."""
+"""The metrics of a running pod, for Prometheus."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ _batch_events = Histogram(
     buckets=(1, 2, 5, 10, 25, 50, 100, 250, 500, 1_000),
     registry=registry,
 )
-#: What can become of an event of a probe.
+#: The possible results of a probe's event.
 PROBE_RESULTS = ("on-time", "late", "missing")
 
 _probes = Counter(
@@ -196,7 +196,7 @@ def outbox(waiting: int, refused: int, oldest: float | None) -> None:
 
 
 def standbys(needed: int | None, in_sync: int | None) -> None:
-    """Show how many standbys commits wait for, and how many of those are in sync; None: it is not known."""
+    """Show how many standbys commits wait for, and how many of those are in sync; None: unknown."""
     _standbys_needed.set(math.nan if needed is None else needed)
     _standbys_in_sync.set(math.nan if in_sync is None else in_sync)
 
@@ -290,9 +290,9 @@ def reader_passed() -> None:
 
 
 def gateways(by_why: Mapping[str, int], oldest: Mapping[bool, float]) -> None:
-    """Show how many gateways stand how, and the age of the oldest unconfirmed event by whether they are connected.
+    """Show the number of gateways in each state, and the oldest unconfirmed event's age by whether they are connected.
 
-    Without any, nothing is shown: another pod tells.
+    Without gateways, nothing is shown: another pod reports.
     """
     _gateways.clear()
     _oldest_unconfirmed.clear()

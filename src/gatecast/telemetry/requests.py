@@ -15,7 +15,7 @@ from gatecast.events.grammar import clean_trace_parent
 #: The header that carries a request's name, there and back.
 REQUEST_ID_HEADER = "X-Request-ID"
 
-#: What a peer may call its request; anything else gets a name of ours.
+#: The names that a peer may give its request; any other is replaced.
 _NAME = re.compile(r"[\w.~+/=:@-]{1,128}", re.ASCII)
 
 
@@ -27,9 +27,9 @@ def name_request(given: str | None) -> str:
 
 
 def follow_trace(trace_parent: str | None) -> None:
-    """Let the events that this task makes carry this W3C `traceparent`, and its lines the id of the trace.
+    """Let events created by this task carry this W3C `traceparent`, and its log lines the trace id.
 
-    Without one, and with what is none, nothing is traced, as the standard says.
+    Without one, or with an invalid one, nothing is traced, as the standard says.
     """
     change_trace.set(None)
     structlog.contextvars.unbind_contextvars("trace")

@@ -21,12 +21,12 @@ class Tally(Collector):
         registry.register(self)
 
     def add(self, count: int) -> None:
-        """Count so many more; a negative number counts as none."""
+        """Count this many more; a negative number counts as none."""
         if count > 0:
             self._count += count
 
     def collect(self) -> Iterator[Metric]:
-        """What was counted, as Prometheus reads it."""
+        """The counts, as Prometheus reads them."""
         artifact_kind = CounterMetricFamily(self._name, self._documentation)
         artifact_kind.add_metric([], self._count, created=self._created)
         yield artifact_kind

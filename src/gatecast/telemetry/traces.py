@@ -1,8 +1,8 @@
-"""What happens to an event, as spans of OpenTelemetry: commit or append, pick up, send, confirm, apply.
+"""The hops of an event as spans of OpenTelemetry: commit or append, pick up, send, confirm, apply.
 
 Off unless a collector is configured; then nothing of this costs more than a look at a variable. A change is traced when
-its event carries a W3C `traceparent`; its spans are children of that one. What is done for many events at once, of many
-traces, is a span of its own that is linked to each of them.
+its event carries a W3C `traceparent`; its spans are children of that one. Work for many events at once, of many traces,
+is a span of its own that is linked to each of them.
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ _TIME_LIMIT = 2.0
 
 
 class Traced(Protocol):
-    """What a span says of its event."""
+    """The event of a span."""
 
     @property
     def gateway_id(self) -> str:
@@ -36,7 +36,7 @@ class Traced(Protocol):
 
     @property
     def type(self) -> str:
-        """What it is."""
+        """Its type."""
 
     @property
     def event_id(self) -> object:
@@ -59,7 +59,7 @@ def is_on() -> bool:
 
 
 def use_provider(provider: Any) -> None:  # noqa: ANN401 - OpenTelemetry is optional
-    """Give spans to a tracer provider of your own program; None: to nobody."""
+    """Give spans to a tracer provider of your own program; None: to none."""
     _Spans.tracer = None if provider is None else provider.get_tracer("gatecast", __version__)
 
 
@@ -101,7 +101,7 @@ def _provider(collector: str, pod_id: str) -> Any:  # noqa: ANN401 - OpenTelemet
 
 _UNTIMED = nullcontext()
 
-#: What a hop is called as something that is done.
+#: The name of a hop as an action.
 _NAMES = {"picked-up": "pick up", "sent": "send", "confirmed": "confirm", "applied": "apply"}
 
 
@@ -149,7 +149,7 @@ class EventTraces:
     def __init__(self) -> None:
         #: By offset.
         self.open: OrderedDict[int, _Open] = OrderedDict()
-        #: Those that are confirmed, until that is stored; a span has no more links than these.
+        #: Confirmed events, until that is stored; at most as many as a span has links.
         self._confirmed: list[Traced] = []
 
     def begin(self, offset: int, event: Traced, recorded_at: float) -> None:

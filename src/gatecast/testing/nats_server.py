@@ -78,6 +78,14 @@ def executable() -> str:
     return found
 
 
+def is_installed() -> bool:
+    """Whether there is a server's program."""
+    try:
+        return bool(executable())
+    except FileNotFoundError:
+        return False
+
+
 @contextmanager
 def nats_server(directory: Path, *, more: str = "", batch: int = _BATCH) -> Iterator[NatsServer]:
     """A server that syncs every write to its files in this directory, until the block ends.

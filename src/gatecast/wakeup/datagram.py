@@ -11,14 +11,14 @@ from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 from gatecast.wakeup.file_watch import FileWatch
 from gatecast.wakeup.mailbox import Mailbox, directory_of
 
-#: How often the file is looked at, in seconds: finds commits for which nobody sent a hint.
+#: Seconds between looks at the file, which find commits without a hint.
 _WATCH_INTERVAL = 0.05
 
 _logger = get_logger("wakeup")
 
 
 class DatagramWakeup:
-    """Sends hints as unix datagrams, and watches the file for changes that nobody hinted at.
+    """Sends hints as unix datagrams, and watches the file for changes without a hint.
 
     A caller that publishes in a transaction of its own `sqlite3` connection cannot send hints; its commit is noticed
     within 50 ms. Where sockets cannot be used, every change is noticed that way.

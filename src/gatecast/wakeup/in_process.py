@@ -15,7 +15,7 @@ _MOST_GATEWAYS = 1_000
 
 
 class InProcessBus:
-    """What connects the hubs of one process, also where each runs in a thread and event loop of its own."""
+    """Connects the hubs of one process, even if each runs in its own thread and event loop."""
 
     def __init__(self) -> None:
         self._members: tuple[InProcessWakeup, ...] = ()
@@ -31,7 +31,7 @@ class InProcessBus:
             self._members += (member,)
 
     def leave(self, member: InProcessWakeup) -> None:
-        """Send it no more."""
+        """Stop sending it hints."""
         with self._guard:
             self._members = tuple(each for each in self._members if each is not member)
 

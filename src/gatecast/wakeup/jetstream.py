@@ -10,7 +10,7 @@ from gatecast.wakeup.contract import EVERYTHING, Hint, Listener
 
 
 class Hints(Protocol):
-    """What an open stream offers."""
+    """The hints of an open stream."""
 
     @property
     def connected(self) -> bool:
@@ -20,7 +20,7 @@ class Hints(Protocol):
         """Call this with every hint from now on; None means everything."""
 
     def on_failure(self, told: FailureListener) -> None:
-        """Tell it when nobody keeps the connection up any more."""
+        """Call it when the task that keeps the connection up dies."""
 
     def look_at_everything(self) -> None:
         """Let every pod look at everything; returns at once."""
@@ -63,7 +63,7 @@ class JetStreamWakeup:
         return self
 
     async def __aexit__(self, *exception: object) -> None:
-        """Hear no more."""
+        """Stop listening."""
         self._listener, self._open = _ignore, False
 
     def _heard(self, gateways: frozenset[str] | None) -> None:

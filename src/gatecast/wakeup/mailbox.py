@@ -68,7 +68,7 @@ class Mailbox:
         self._socket = receiver
 
     def close(self) -> None:
-        """Receive no more, and remove the socket's file."""
+        """Stop receiving, and remove the socket's file."""
         if self._socket is None:
             return
         asyncio.get_running_loop().remove_reader(self._socket)
@@ -81,7 +81,7 @@ class Mailbox:
         if self._socket is None:
             return
         datagram = encode(hint)
-        # A directory that was removed by hand takes the sockets with it: nobody can be reached.
+        # A directory that was removed by hand takes the sockets with it: no pod can be reached.
         with suppress(OSError):
             for path in self._directory.glob(f"*{_SUFFIX}"):
                 _drop_into(self._socket, datagram, path)

@@ -24,7 +24,7 @@ _ANSWER_TIME_LIMIT = 5.0
 #: A notification to itself comes back within milliseconds. It is waited for so often before the connection is deaf.
 _ECHOES = 2
 
-#: One of so many looks at a connection that hears asks whether it still does; a deaf one is asked each time.
+#: One in this many looks at a hearing connection checks that it still hears; a deaf one is checked each time.
 _LOOKS_PER_ECHO = 6
 
 _DEAF = (
@@ -36,10 +36,10 @@ _logger = get_logger("wakeup")
 
 
 class PostgresWakeup:
-    """Listens on a connection of its own, dials again when it is lost, and then looks at everything at once.
+    """Listens on a connection of its own, redials when it is lost, and then looks at everything at once.
 
-    Behind a pooler in transaction mode nothing can be heard, and nobody says so. So it notifies itself now and then,
-    and is connected only while that comes back.
+    Through a pooler in transaction mode no notification arrives, without any error. So it notifies itself now and then,
+    and counts as connected only while that arrives.
     """
 
     def __init__(self, url: str, *, check_interval: float = 10.0, backoff: Backoff | None = None) -> None:
@@ -50,7 +50,7 @@ class PostgresWakeup:
         self._listener: Listener = _ignore
         self._connection: asyncpg.Connection[Any] | None = None
         self._lost = Signal()
-        #: A channel that nobody else listens on.
+        #: A channel that no other session listens on.
         self._own_channel = f"gatecast-{uuid4().hex}"
         self._echo = Signal()
         self._hears = False
@@ -98,7 +98,7 @@ class PostgresWakeup:
             await connection.add_listener(self._own_channel, lambda *_: self._echo.set())
             self._connection = connection
             self._loop.succeeded()
-            # Whatever was sent while nobody listened is found by looking at everything once.
+            # Looking at everything once finds what was sent while it did not listen.
             self._listener(EVERYTHING)
             await self._watch(connection)
         finally:
@@ -126,7 +126,7 @@ class PostgresWakeup:
         _logger.warning("listen-lost")
 
     async def _check_hearing(self, connection: asyncpg.Connection[Any]) -> None:
-        """Find out whether what is notified arrives here. Where nobody can be asked to notify, it is taken to."""
+        """Find out whether notifications arrive here. If none can be sent, they are assumed to."""
         try:
             hears = await self._hears_itself(connection)
         except (OSError, asyncpg.PostgresError, asyncpg.InterfaceError, TimeoutError) as error:

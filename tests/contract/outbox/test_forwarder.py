@@ -489,6 +489,10 @@ async def test_p11_an_entry_that_no_driver_can_read_concerns_its_own_gateway(ope
         assert refused.reason.startswith("it cannot be read:")
         status = await outbox.status()
         assert (status.waiting, [one.gateway_id for one in status.refused]) == ({GATEWAY: 2}, [GATEWAY])
+        queue = await outbox.gateways.queue(GATEWAY)
+        assert (queue.events, (queue.refusal or "").partition(":")[0]) == (2, "it cannot be read")
+        entry = await outbox.gateways.entry(GATEWAY, events[1].event_id)
+        assert entry is None or entry.checked().undeliverable
         assert await outbox.leave_out(GATEWAY)
         await forwarder.forward()
         assert await site.ids() == ids([events[0], events[2]])

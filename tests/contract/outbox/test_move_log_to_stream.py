@@ -8,7 +8,7 @@ import signal
 import sqlite3
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, closing
+from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -28,7 +28,7 @@ from gatecast.cli.move_log.to_stream import StreamTarget
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
 from gatecast.hub import EventHub
-from gatecast.server.pod import MIGRATIONS
+from gatecast.server.pod import MIGRATIONS, Pod
 from gatecast.storage.connect import open_engine, open_storage
 from gatecast.storage.contract import (
     Connection,
@@ -42,13 +42,18 @@ from gatecast.storage.contract import (
 )
 from gatecast.storage.jetstream.arrival import Arrival
 from gatecast.storage.migrations import available, tables
+from gatecast.storage.moved import Blocking
 from gatecast.storage.postgres.moved import TABLES
 from gatecast.storage.postgres.storage import MIGRATIONS as OF_LOG
 from gatecast.testing.contracts.backend import make_event, make_events, publish, read
-from gatecast.testing.eventually import eventually
-from gatecast.testing.nats_server import NatsServer, nats_server
+from gatecast.testing.doubles.recording_gateway import RecordingGateway
+from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.nats_server import NatsServer, nats_cluster, nats_server
+from gatecast.testing.operator import Operator
+from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.wakeup.contract import EVERYTHING
+from tests.contract.test_move_log import _EVENT, _PROVIDER, _TOKEN, _publish_until_refused, _settings
 from tests.contract.test_undeliverable import _POSTGRES_DAMAGES, _SQLITE_DAMAGES
 
 pytestmark = pytest.mark.slow
@@ -279,7 +284,9 @@ async def test_a_pod_of_before_delivers_nothing_more_and_what_it_takes_is_forwar
         await old.publish(make_event("g"))
         subscription = await old.subscribe("g")
         await anext(subscription)
+        before = (await old.engine.log.changed_since(0)).epoch
         await _move(database_url, stream_url)
+        closed = (await old.engine.log.changed_since(0)).epoch
         async with EventHub.open(stream_url, outbox=database_url) as hub:
             await hub.publish(make_event("g"))
             old.delivery.reader.hint(EVERYTHING)
@@ -293,9 +300,76 @@ async def test_a_pod_of_before_delivers_nothing_more_and_what_it_takes_is_forwar
             ):
                 with pytest.raises(StorageUnavailable, match="GATECAST_OUTBOX"):
                     await refused
+            here = await old.engine.log.changed_since(0)
+            assert here.epoch == closed != before
             late = make_event("g")
             await old.publish(late)
             assert (await hub.outbox.wait_until_forwarded(late)).offset == 3
+
+
+async def test_a_decision_about_what_was_parked_before_is_made_after(database_url: str, stream_url: str) -> None:
+    """The rejected event and those that waited for it are published again, in order."""
+    async with _log(database_url) as engine:
+        await engine.log.register("g")
+        events = make_events(3, "g")
+        await publish(engine, *events)
+        await _connect(engine, "g", "", 3)
+        kinds = {1: OutcomeKind.PARKED, 2: OutcomeKind.HELD}
+        outcomes = (Outcome(gateway_id="g", replica="", offset=at, kind=kind, reason="") for at, kind in kinds.items())
+        await engine.outcomes.record(list(outcomes))
+    await _move(database_url, stream_url)
+    async with _log(stream_url) as engine:
+        [parked] = await engine.parking.parked("g", after=0, limit=10)
+        assert (parked.event_id, parked.held) == (events[0].event_id, 1)
+        assert await engine.parking.resolve("g", "", (parked.entity_type, parked.entity_id), retry=True)
+        await engine.parking.withheld("g", "", after=3)
+        again = (await read(engine, "g", after=3)).events
+        assert [event.data["number"] for event in again][:2] == [1, 2]
+
+
+async def test_pods_and_gateways_go_on_with_everything_that_they_knew(database_url: str, stream_url: str) -> None:
+    """Tokens, artifacts and repeated ids count as before, and `why` answers."""
+    async with AsyncExitStack() as stack:
+        old = await stack.enter_async_context(Pod.open(_settings(database_url)))
+        old.hurried.set()  # when it stops, which nobody watches
+        operator = await stack.enter_async_context(Operator(old.api_url, _TOKEN))
+        access = await operator.create_gateway("edge")
+        provider = await operator.ask("POST", "/llm-providers", _PROVIDER)
+        await operator.ask("POST", f"/llm-providers/{provider['id']}/deployments", {"gatewayId": access.id})
+        way = await stack.enter_async_context(TcpProxy(address_of(old.gateway_url)))
+        recorder = RecordingGateway(f"http://{way.address}", access.token)
+        await stack.enter_async_context(recorder)
+        publishing = asyncio.create_task(_publish_until_refused(operator, access.id))
+        await recorder.until(5)
+
+        # So that every publisher meets the time in which nobody may publish.
+        async with opened_places(database_url, stream_url) as (source, target):
+            await target.prepare(source)
+            await source.block(Blocking(target=await target.name(None), run=uuid4()))
+            accepted = await publishing
+            moved = await move(source, target)
+        assert max(accepted) == moved.rows["gatecast.events"]
+
+        settings = replace(_settings(stream_url), outbox=database_url)
+        new = await stack.enter_async_context(Pod.open(settings))
+        new.hurried.set()  # as above
+        operator = await stack.enter_async_context(Operator(new.api_url, _TOKEN))
+        way.retarget(address_of(new.gateway_url))
+        repeated = await operator.ask("POST", f"/gateways/{access.id}/events", {**_EVENT, "eventId": accepted[5]})
+        assert (repeated["offset"], repeated["state"]) != (None, "pending")
+        assert repeated["offset"] == 5
+        published = await operator.ask("POST", f"/gateways/{access.id}/events?wait=confirmed&timeout=60", _EVENT)
+        assert published["offset"] == max(accepted) + 1
+        received = dict(recorder.received)
+        assert sorted(received) == list(range(1, published["offset"] + 1))
+        assert {offset: received[offset] for offset in accepted} == accepted
+        assert recorder.resyncs == []
+        shown = await operator.ask("GET", f"/llm-providers/{provider['id']}")
+        assert (shown["name"], shown["context"]) == (provider["name"], provider["context"])
+        assert (await operator.ask("GET", f"/gateways/{access.id}/why"))["code"] == "current"
+        deployment = await operator.ask("POST", "/llm-providers", {**_PROVIDER, "name": "Another"})
+        await operator.ask("POST", f"/llm-providers/{deployment['id']}/deployments", {"gatewayId": access.id})
+        await recorder.until(published["offset"] + 1)
 
 
 # --- while pods run ---------------------------------------------------------------------------------------------------
@@ -383,6 +457,36 @@ async def test_a_stream_with_too_few_copies_is_refused(sqlite_url: str, stream_u
     with pytest.raises(DatabaseUnsuitable, match="copies that promise P1 needs"):
         await _move(sqlite_url, stream_url.replace("?replicas=1", ""))
     await _takes_events(sqlite_url)
+
+
+async def test_a_role_that_does_not_own_the_tables_is_told_so_and_nobody_has_to_wait(
+    postgres_url: str, stream_url: str
+) -> None:
+    role = f"app_{uuid4().hex}"
+    for statement in (
+        f"CREATE ROLE {role} LOGIN",
+        f"GRANT ALL ON SCHEMA gatecast, public TO {role}",
+        f"GRANT ALL ON ALL TABLES IN SCHEMA gatecast, public TO {role}",
+    ):
+        _execute(postgres_url, statement)
+    with pytest.raises(DatabaseUnsuitable, match="run the command as the owner of the tables"):
+        await _move(postgres_url.replace("//postgres@", f"//{role}@"), stream_url)
+    await _takes_events(postgres_url)
+    for statement in (f"DROP OWNED BY {role}", f"DROP ROLE {role}"):
+        _execute(postgres_url, statement)
+
+
+async def test_a_backup_that_is_being_made_does_not_keep_the_log_from_being_closed(
+    postgres_url: str, stream_url: str
+) -> None:
+    """It reads the tables all the time; they are emptied row by row then."""
+    await _takes_events(postgres_url)
+    async with await psycopg.AsyncConnection.connect(postgres_url) as backup:
+        await backup.execute("SELECT FROM gatecast.events, gatecast.outcomes, gatecast.passages")
+        await _move(postgres_url, stream_url)
+    async with open_storage(postgres_url) as opened:
+        [found] = await opened.storage.database.fetch("SELECT count(*) AS events FROM gatecast.events")
+        assert found["events"] == 0
 
 
 async def test_an_outbox_of_another_log_is_refused(sqlite_url: str, stream_url: str, server: NatsServer) -> None:
@@ -639,6 +743,37 @@ async def test_nats_is_lost_while_nobody_may_publish(
             await _takes_events(database_url)
         way.heal()
         assert (await _move(database_url, far)).rows["gatecast.events"] == 1
+
+
+async def test_a_server_of_three_dies_while_the_log_is_copied(
+    tmp_path: Path, sqlite_url: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The command goes on when the others have chosen a leader."""
+    async with _log(sqlite_url) as engine:
+        names = await _use(engine)
+        before = {name: await _seen(engine, name) for name in names}
+    with nats_cluster(tmp_path / "cluster") as servers:
+        url = f"nats://{','.join(each.address for each in servers)}/MOVED"
+        async with asyncio.timeout(PATIENCE):
+            while True:
+                # The servers have not found each other yet.
+                with suppress(DatabaseUnsuitable, StorageUnavailable):
+                    async with _log(url) as engine:
+                        info = await engine.log._stream.connection.ask("$JS.API.STREAM.INFO.MOVED", {})  # type: ignore[attr-defined] # looks inside
+                    break
+        append, dies = Arrival.append, iter([servers[int(info["cluster"]["leader"].rpartition("-")[2])]])
+
+        async def leader_dies(arrival: Arrival, rows: Any) -> Any:  # noqa: ANN401 - as the real one
+            if (leader := next(dies, None)) is not None:
+                leader.kill()
+            return await append(arrival, rows)
+
+        monkeypatch.setattr(Arrival, "append", leader_dies)
+        monkeypatch.setattr(to_stream, "_ATTEMPTS", 60)
+        await _move(sqlite_url, url)
+        async with _log(url) as engine:
+            for name, seen in before.items():
+                assert await _seen(engine, name) == seen, name
 
 
 async def test_the_database_is_lost_when_the_log_has_just_arrived(

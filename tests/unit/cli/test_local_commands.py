@@ -57,6 +57,19 @@ def test_admin_tokens_are_created_listed_and_revoked(shell: _Shell) -> None:
     assert "admin-token create" in shell.text("admin-token", "list")
 
 
+def test_what_several_tasks_of_a_command_fail_with_is_shown_as_it_is(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A group of errors has a message that cannot be replaced, as messages about arguments are."""
+
+    async def fail(*_: object, **__: object) -> None:
+        raise ExceptionGroup("two tasks", [ValueError("one"), ValueError("two")])
+
+    monkeypatch.setattr("gatecast.cli.migrate.prepare", fail)
+    with pytest.raises(ExceptionGroup, match="two tasks"):
+        CliRunner().invoke(app, ["migrate", "--database", f"sqlite:///{tmp_path}/x"], catch_exceptions=False)
+
+
 def test_migrations_are_applied_once(shell: _Shell) -> None:
     assert 1001 in shell.json("migrate")["applied"]
     assert shell.json("migrate") == {"applied": []}

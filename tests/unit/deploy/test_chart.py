@@ -28,6 +28,7 @@ _EVERYTHING = (
     "prometheusRule.enabled=true",
     "dashboards.enabled=true",
     "secret.metricsTokenKey=metrics-token",
+    "secret.outboxKey=outbox",
     "gatewayTls.mode=secret",
     "gatewayTls.secretName=gateway-tls",
     "gateways.service.type=LoadBalancer",
@@ -117,6 +118,17 @@ def test_the_schema_is_brought_up_to_date_before_pods_start_that_do_not_do_it_th
         assert {"name": "GATECAST_MIGRATE", "value": mode} in _container(deployment)["env"]
 
 
+def test_pods_on_jetstream_have_both_urls_and_no_probe(render: Render) -> None:
+    """And so has the job that makes their tables and the stream."""
+    documents = render("secret.outboxKey=outbox", "migrate.secretName=owner")
+    for kind, secret in (("Deployment", "gatecast"), ("Job", "owner")):
+        (document,) = _of_kind(documents, kind)
+        variables = {each["name"]: each for each in _container(document)["env"]}
+        for name, key in (("GATECAST_DATABASE", "database"), ("GATECAST_OUTBOX", "outbox")):
+            assert variables[name]["valueFrom"]["secretKeyRef"] == {"name": secret, "key": key}
+        assert "GATECAST_PROBE" not in variables
+
+
 def test_services_budget_and_policy_select_the_pods_and_not_the_job(render: Render) -> None:
     documents = render()
     (deployment,) = _of_kind(documents, "Deployment")
@@ -147,7 +159,14 @@ def test_the_rules_are_those_of_the_file(render: Render) -> None:
 
 @pytest.mark.parametrize(
     "values",
-    ["replica=3", "drainSeconds=0", "gatewayTls.mode=maybe", "settings.GATECAST_DATABASE=x", "settings.retention=1d"],
+    [
+        "replica=3",
+        "drainSeconds=0",
+        "gatewayTls.mode=maybe",
+        "settings.GATECAST_DATABASE=x",
+        "settings.GATECAST_OUTBOX=x",
+        "settings.retention=1d",
+    ],
 )
 def test_a_value_that_would_do_nothing_or_harm_is_refused(render: Render, values: str) -> None:
     with pytest.raises(helm_python.HelmValuesError):

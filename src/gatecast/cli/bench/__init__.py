@@ -12,6 +12,7 @@ from gatecast.cli.bench.everything import everything
 from gatecast.cli.bench.fan_out import fan_out
 from gatecast.cli.bench.http import http
 from gatecast.cli.bench.idle import idle
+from gatecast.cli.bench.jetstream import jetstream
 from gatecast.cli.bench.latency import latency
 from gatecast.cli.bench.memory import memory
 from gatecast.cli.bench.publish import publish
@@ -24,6 +25,7 @@ app.command()(publish)
 app.command()(transaction)
 app.command()(latency)
 app.command()(drain)
+app.command()(jetstream)
 app.command()(memory)
 app.command()(deliver)
 app.command()(http)

@@ -16,6 +16,7 @@ import typer
 from gatecast.cli.bench.page import page as page_of
 from gatecast.cli.bench.target import QuickFlag
 from gatecast.cli.output import JsonFlag, complaints, print_json, print_table
+from gatecast.testing.nats_server import is_installed
 
 #: A scenario that takes longer is ended, and counts as failed; in seconds.
 SCENARIO_TIME_LIMIT = 120.0
@@ -40,6 +41,9 @@ _SCENARIOS = (
     "deploy",
 )
 
+#: Left out where no server of NATS is installed.
+_ON_NATS = "jetstream"
+
 FileOption = Annotated[Path | None, typer.Option("--file", help="Write every figure to this file, as JSON.")]
 PageOption = Annotated[Path | None, typer.Option("--page", help="Write charts and tables to this file, as HTML.")]
 
@@ -50,7 +54,8 @@ def everything(
     """Run every scenario, within ten minutes in all. Fails when a scenario does; a missed aim is only shown."""
     with TemporaryDirectory(prefix="gatecast-bench-") as folder:
         ends_at = perf_counter() + TIME_LIMIT
-        results = {name: _run(name, Path(folder), ends_at, quick=quick) for name in _SCENARIOS}
+        scenarios = (*_SCENARIOS, _ON_NATS) if is_installed() else _SCENARIOS
+        results = {name: _run(name, Path(folder), ends_at, quick=quick) for name in scenarios}
     if file is not None:
         file.write_text(json.dumps(results, indent=2), "utf-8")
     if page is not None:

@@ -22,7 +22,7 @@ _LONGEST_WAIT = 15.0
 
 
 @dataclass(frozen=True, slots=True)
-class _Sample:
+class Sample:
     """When one event was published, committed and received, in seconds of one clock."""
 
     called: float
@@ -47,12 +47,19 @@ async def _measure_database(url: str | None, *, events: int) -> tuple[str, list[
     return target.backend, [_figures("wake-ups", with_wakeups, first), _figures("polling", polling, first)]
 
 
-async def _measure(target: Target, events: int, *, notifications: bool) -> list[_Sample]:
+async def _measure(target: Target, events: int, *, notifications: bool) -> list[Sample]:
     """Both hubs share this process and its clock; they share nothing else but the database."""
     async with (
         target.gateways(1) as [gateway_id],
         EventHub.open(target.url, settings=Settings(notifications=notifications)) as here,
         EventHub.open(target.url, settings=Settings(notifications=notifications)) as there,
+    ):
+        return await samples(here, there, gateway_id, events)
+
+
+async def samples(here: EventHub, there: EventHub, gateway_id: str, events: int) -> list[Sample]:
+    """The times of so many events that are published in one hub and received in another."""
+    async with (
         there.subscribe(gateway_id) as subscription,
         asyncio.timeout(_LONGEST_WAIT + 2 * events / _RATE),
         asyncio.TaskGroup() as both,
@@ -60,7 +67,7 @@ async def _measure(target: Target, events: int, *, notifications: bool) -> list[
         receiving = both.create_task(_receive(subscription, events))
         published = await _publish(here, gateway_id, events)
     received = receiving.result()
-    return [_Sample(*published[offset], received[offset]) for offset in published]
+    return [Sample(*published[offset], received[offset]) for offset in published]
 
 
 async def _publish(hub: EventHub, gateway_id: str, events: int) -> Mapping[int, tuple[float, float]]:
@@ -86,11 +93,11 @@ async def _receive(subscription: HubSubscription, events: int) -> Mapping[int, f
     return times
 
 
-def _median_of_whole(samples: list[_Sample]) -> float:
+def _median_of_whole(samples: list[Sample]) -> float:
     return percentile(sorted(each.received - each.called for each in samples), 0.5)
 
 
-def _figures(mode: str, samples: list[_Sample], first: float) -> LatencyFigures:
+def _figures(mode: str, samples: list[Sample], first: float) -> LatencyFigures:
     waits = sorted(each.received - each.committed for each in samples)
     return LatencyFigures(
         mode=mode,

@@ -14,6 +14,7 @@ import asyncpg
 from gatecast.cli.databases import open_tables
 from gatecast.cli.doctor.findings import Finding, ok, problem, warning
 from gatecast.errors import DatabaseUnsuitable, GatecastError, SettingInvalid
+from gatecast.hub import refuse_outbox
 from gatecast.settings import Settings, variable
 from gatecast.storage.connect import OpenStorage
 from gatecast.storage.database_url import Backend, parse
@@ -42,6 +43,8 @@ async def look_at_database(settings: Settings) -> list[Finding]:
         settings.check_for_pod()
         # If the embedded server does not run on this machine, this starts it for the duration of the check.
         async with open_tables(settings, send_hints=False) as opened:
+            if not settings.outbox:
+                await refuse_outbox(opened.storage)
             return [*await _look_at_schema(opened), *await _look_at_backend(opened)]
     except SettingInvalid as error:
         return [problem("database", str(error), f"correct {name}")]

@@ -28,7 +28,7 @@ _FIRST = "first"
 
 
 class Role(StrEnum):
-    """What the owner of a credential may do in the organization."""
+    """The rights of a credential's owner in the organization."""
 
     #: Read and change everything.
     ADMIN = "admin"
@@ -58,7 +58,7 @@ class AdminToken:
 
 
 class _Opened(Protocol):
-    """What has the database with the tokens: a hub, or a storage."""
+    """An object with the tokens' database: a hub, or a storage."""
 
     @property
     def database(self) -> Database:

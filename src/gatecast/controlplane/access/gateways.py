@@ -51,7 +51,7 @@ class GatewayType(StrEnum):
 
 
 class ConnectionPolicy(StrEnum):
-    """What happens to a gateway's older connections when it opens another one."""
+    """What happens to a gateway's older connections when it opens a new one."""
 
     #: They stay, and every connection receives every event.
     ALL = "all"

@@ -60,7 +60,7 @@ class StoredArtifact:
     credentials: Mapping[str, str]
     #: Id of this revision of the document, and of the rendered document that gateways download.
     content_id: str
-    #: Of the artifact, not of the revision; rises with every change.
+    #: The version of the artifact, not of the revision; rises with every change.
     version: int
     created_at: datetime
     updated_at: datetime
@@ -412,7 +412,7 @@ def provider_ids(document: Artifact) -> list[str]:
 
 
 def reference_to(provider: StoredArtifact) -> ProviderReference:
-    """What the rendered document of a proxy says of this provider: its handle and vhost."""
+    """The fields of this provider in a proxy's rendered document: its handle and vhost."""
     document = provider.document
     return ProviderReference(
         handle=provider.handle, vhost=document.vhost if isinstance(document, LlmProvider) else None

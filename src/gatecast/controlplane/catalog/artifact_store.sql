@@ -54,7 +54,7 @@ UPDATE gatecast_artifacts SET name = $2, artifact_version = $3, content_id = $4,
 WHERE id = $1
 
 -- name: unrouted
--- Contents whose routes nobody has stored yet.
+-- Contents whose routes are not stored yet.
 SELECT c.id, c.document, a.kind FROM gatecast_contents AS c JOIN gatecast_artifacts AS a ON a.id = c.artifact_id
 WHERE c.routed = 0 AND c.id > $1 ORDER BY c.id LIMIT $2
 

@@ -31,7 +31,7 @@ _LONGEST_TEXT = 512
 _DEPLOYED = "deployed"
 _STATUSES = (_DEPLOYED, "undeployed")
 
-#: Templates come with the gateway: one that appears under another id comes from another database.
+#: Templates come with the gateway: the same one under another id comes from another database.
 _TEMPLATE = "LlmProviderTemplate"
 
 

@@ -3,7 +3,7 @@ SELECT id, local_id, kind, handle, name, status, deployed_at, created_at, update
 FROM gatecast_imported_artifacts WHERE gateway_id = $1 ORDER BY kind, handle, local_id
 
 -- name: own_artifacts
--- What the gateway has been told of: it may announce that, too.
+-- Artifacts deployed to the gateway: it may announce them, too.
 SELECT artifact_id FROM gatecast_placements WHERE gateway_id = $1
 
 -- name: forget_imported
@@ -38,7 +38,7 @@ SELECT $1, $2, json_extract_path_text(value, 'host'), json_extract_path_text(val
 UPDATE gatecast_synchronizations SET began_anew = true WHERE gateway_id = $1 AND delivered <> number
 
 -- name: routes_on_gateways
--- What gateways run of their own at one of these places.
+-- Gateway-owned artifacts at one of these routes.
 SELECT i.gateway_id, i.kind, i.handle, r.host, r.context FROM gatecast_imported_routes AS r
 JOIN gatecast_imported_artifacts AS i ON i.gateway_id = r.gateway_id AND i.local_id = r.local_id
 WHERE r.gateway_id IN (SELECT key FROM json_each($1)) AND r.context = $2
@@ -46,7 +46,7 @@ WHERE r.gateway_id IN (SELECT key FROM json_each($1)) AND r.context = $2
 ORDER BY i.gateway_id, i.handle, r.host
 
 -- name: namesakes
--- What gateways run of their own under this handle, or under this name and version.
+-- Gateway-owned artifacts with this handle, or with this name and version.
 SELECT gateway_id, handle, name, artifact_version FROM gatecast_imported_artifacts
 WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND local_id <> $3 AND status = 'deployed'
   AND (handle = $4 OR (name = $5 AND artifact_version = $6))

@@ -55,7 +55,7 @@ class IssuedKey:
 
     key: ApiKey
     value: str
-    #: Where the events stand that tell gateways of it.
+    #: The positions of the events for the gateways.
     receipts: Sequence[Receipt]
 
 
@@ -208,7 +208,7 @@ class ApiKeys:
             await self._store.lock(change, name.organization, name.artifact_kind, name.artifact_id)
             key = await _active_key(change, name.artifact_id, name.name)
             await change.lock_gateways(name.organization, gateway_ids)
-            # An expired one would be told as revoked, and each revocation asks for this once more.
+            # An expired key is published as revoked, and each revocation would call this again.
             if not key.expired(milliseconds()):
                 version = await _next_version(change, name.artifact_id)
                 await change.transaction.execute(_QUERIES["renew_key"], key.id, version)
@@ -217,9 +217,9 @@ class ApiKeys:
                         tell_anew(change, placement, replace(key, renewed_at=version))
 
     async def end_expired(self) -> None:
-        """Tell gateways of keys whose time is over.
+        """Tell gateways of expired keys.
 
-        A gateway drops a value that reaches it after its time, and an older value of the same key would go on to open.
+        A gateway drops a value that arrives after its expiry, and would go on accepting an older value of the same key.
         """
         now, after = milliseconds(), (0, "")
         while rows := await self._database.fetch(_QUERIES["expired_keys"], now, *after, _READ_AT_ONCE):
@@ -263,7 +263,7 @@ def _expiry(moment: datetime | None) -> int | None:
 
 
 def _unexpired(key: ApiKey) -> int | None:
-    """The time of a key that goes on as before: a value under a time that is over would never open anything."""
+    """The expiry of a key that keeps it: a new value with a past expiry would never be accepted."""
     if key.expired(milliseconds()):
         raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
     return key.expires_at
@@ -275,9 +275,9 @@ async def _store_rotated(change: UnitOfWork, key: ApiKey) -> None:
 
 
 async def _next_version(change: UnitOfWork, artifact_id: str) -> int:
-    """Later than that of every change of a key of this artifact, whose lock is held.
+    """A version later than every change of a key of this artifact, whose lock is held.
 
-    Gateways ignore what is not newer than what they have of its name, and what a gateway was told of is known by it.
+    Gateways ignore versions that are not newer than theirs for the same name, and versions tell what a gateway got.
     """
     row = await change.transaction.fetch_one(_QUERIES["last_key_version"], artifact_id)
     return later_than(row["version"] or 0 if row else 0)
@@ -315,7 +315,7 @@ async def _publish(change: UnitOfWork, organization: str, artifact_id: str) -> N
     """Publish to every gateway that has the artifact, running or not."""
     gateways = {each.gateway_id for each in await placements_of(change, artifact_id) if _has_keys(each)}
     await change.lock_gateways(organization, gateways)
-    # Read again: what gateways were told may have changed before they were locked.
+    # Read again: the placements may have changed before the gateways were locked.
     placements = await placements_of(change, artifact_id)
     placements = [each for each in placements if each.gateway_id in gateways]
     publish(change, organization, placements, await keys_of_placements(change, placements))

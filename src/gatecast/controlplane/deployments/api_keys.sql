@@ -21,7 +21,7 @@ UPDATE gatecast_api_keys SET revoked_at = $2, updated_at = $2 WHERE id = $1
 UPDATE gatecast_api_keys SET renewed_at = $2 WHERE id = $1
 
 -- name: expired_keys
--- Keys whose time is over, and of which gateways have not been told that.
+-- Expired keys whose end was not published to gateways yet.
 SELECT k.id, k.expires_at, a.organization, a.kind, k.artifact_id, k.name
 FROM gatecast_api_keys AS k JOIN gatecast_artifacts AS a ON a.id = k.artifact_id
 WHERE k.revoked_at IS NULL AND k.expires_at <= $1 AND k.ended_at < k.updated_at
@@ -32,7 +32,7 @@ ORDER BY k.expires_at, k.id LIMIT $4
 UPDATE gatecast_api_keys SET updated_at = $2, ended_at = $2 WHERE id = $1
 
 -- name: forget_namesakes
--- Of revoked keys of one name the last is enough.
+-- Of the revoked keys with one name, the last is enough.
 DELETE FROM gatecast_api_keys WHERE artifact_id = $1 AND revoked_at IS NOT NULL AND EXISTS (
     SELECT 1 FROM gatecast_api_keys AS later WHERE later.artifact_id = $1 AND later.name = gatecast_api_keys.name
         AND later.updated_at > gatecast_api_keys.updated_at)

@@ -1,4 +1,4 @@
-"""Lists of artifacts, and of what gateways were told of them: found, counted and sorted by the database."""
+"""Lists of artifacts and of their deployments: found, counted and sorted by the database."""
 
 from __future__ import annotations
 
@@ -30,27 +30,27 @@ CURRENT_STATES = tuple(
     state for state in DeploymentState if state not in (DeploymentState.SUPERSEDED, DeploymentState.UNKNOWN)
 )
 
-#: What is not as it should be, or not yet.
+#: States that are wrong, or not final yet.
 IN_FLIGHT = (*sorted(WAITING), DeploymentState.FAILED)
 
 
 class ArtifactSort(StrEnum):
-    """What a list of artifacts is sorted by."""
+    """The order of a list of artifacts."""
 
     #: By kind, then by handle.
     HANDLE = "handle"
-    #: What was changed last comes first.
+    #: The latest change comes first.
     CHANGED = "changed"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ArtifactFilter:
-    """Which artifacts are wanted; what is empty does not matter."""
+    """Which artifacts to list; an empty field matches all."""
 
     kind: Kind | None = None
     #: A part of the name or handle, in any case.
     text: str = ""
-    #: Those of which some gateway is in one of these states.
+    #: Artifacts with a gateway in one of these states.
     states: Collection[DeploymentState] = ()
 
 
@@ -59,7 +59,7 @@ class StateCount:
     """How many gateways are in one state of an artifact."""
 
     number: int
-    #: When the first of them was told, in milliseconds since 1970.
+    #: When the change was first published, in milliseconds since 1970.
     since: int
 
 
@@ -80,7 +80,7 @@ class ListedArtifact:
 
     @property
     def gateways(self) -> int:
-        """How many were told of it."""
+        """The number of gateways that it was published to."""
         return sum(each.number for each in self.states.values())
 
     @property
@@ -96,13 +96,13 @@ class FoundArtifacts:
     items: Sequence[ListedArtifact]
     #: How many match in all.
     total: int
-    #: Where the next page begins; empty: there is none.
+    #: The cursor of the next page; empty: there is none.
     next: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeploymentFilter:
-    """Which deployments are wanted; what is empty does not matter."""
+    """Which deployments to list; an empty field matches all."""
 
     kind: Kind | None = None
     artifact_id: str = ""
@@ -127,7 +127,7 @@ class ListedDeployment:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class DeletedArtifact:
-    """An artifact that is no more."""
+    """An artifact that was deleted."""
 
     id: str
     #: As it was stored: a newer release may know more kinds.
@@ -139,7 +139,7 @@ class DeletedArtifact:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class RecentDeployments:
-    """What changed lately among the deployments of an organization."""
+    """The recent changes of deployments in an organization."""
 
     #: The newest first.
     items: Sequence[ListedDeployment]
@@ -233,7 +233,7 @@ def _padded(states: Collection[DeploymentState]) -> list[str]:
 
 
 def _patterns(text: str) -> tuple[str, str]:
-    """What holds the text: as it is written, and in small letters; both empty when anything will do."""
+    """Patterns that contain the text: as written, and in lower case; both empty if every text matches."""
     if not text:
         return "", ""
     escaped = text.replace("!", "!!").replace("%", "!%").replace("_", "!_")

@@ -1,6 +1,6 @@
 -- name: artifacts
--- One page of those that match, with how many match in all. What is searched and sorted are the artifacts of one
--- organization, never what runs on gateways; the index of states tells whether one is in a state.
+-- One page of the matching artifacts, with the total. Only the artifacts of one organization are searched and sorted,
+-- never their placements; the index of states finds out whether an artifact is in a state.
 SELECT m.id, m.kind, m.handle, m.name, m.artifact_version, m.created_at, m.updated_at, m.total,
        (SELECT min(r.context) FROM gatecast_content_routes AS r WHERE r.content_id = m.content_id) AS context
 FROM (
@@ -22,7 +22,7 @@ SELECT artifact_id, state, count(*) AS number, min(performed_at) AS since FROM g
 WHERE artifact_id IN (SELECT key FROM json_each($1)) AND state <> 'SUPERSEDED' GROUP BY artifact_id, state
 
 -- name: deployments
--- One page of what gateways were told last, by artifact and the name of the gateway.
+-- One page of the last published deployments, by artifact and gateway name.
 SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
        d.updated_at, a.kind, a.handle, a.name, g.name AS gateway_name, p.desired
 FROM gatecast_artifacts AS a
@@ -46,8 +46,8 @@ SELECT artifact_id, kind, handle, name, deleted_at FROM gatecast_deleted_artifac
 WHERE organization = $1 AND deleted_at >= $2 ORDER BY deleted_at DESC, artifact_id LIMIT $3
 
 -- name: deployments_since
--- What gateways were told last, where that or its acknowledgement is newer than $2; the newest first. What is newer is
--- found first, whatever is known of the tables.
+-- Last published deployments that changed, or were acknowledged, after $2; the newest first. The newer ones are found
+-- first, regardless of statistics.
 WITH changed AS MATERIALIZED (
     SELECT id, artifact_id, gateway_id, revision, content_id, state, reason, performed_at, created_at, updated_at
     FROM gatecast_deployments WHERE updated_at >= $2 AND state <> 'SUPERSEDED'

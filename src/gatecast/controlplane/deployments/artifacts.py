@@ -95,7 +95,7 @@ class ArtifactPage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Placed:
-    """What a gateway was told last of an artifact, and which artifact that is."""
+    """The last published deployment on a gateway, and its artifact."""
 
     kind: str
     handle: str
@@ -110,7 +110,7 @@ class LastPublished:
     gateway_id: str
     kind: str
     deployment_id: str
-    #: Of the last event.
+    #: The id of the last event.
     event_id: str
     #: Empty when the artifact is deleted.
     handle: str
@@ -128,7 +128,7 @@ class Artifacts:
         self._database = hub.database
 
     async def complete_routes(self) -> None:
-        """Know the routes of what an older release stored, before the first deployment has to wait for that."""
+        """Store the missing routes of an older release's contents, before the first deployment has to wait for that."""
         after: str | None = ""
         while after is not None:
             after = await self._complete_some_routes(after)
@@ -159,7 +159,7 @@ class Artifacts:
         raise NotFound(artifact_kind.noun, handle)
 
     async def check_exists(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str) -> None:
-        """See to it that there is such an artifact.
+        """Return if there is such an artifact.
 
         Raises:
             NotFound: there is none of this kind in this organization.
@@ -177,7 +177,7 @@ class Artifacts:
         return ArtifactPage(known(rows[:limit], self._store.artifact_of), following)
 
     async def running(self, artifact_id: str) -> list[Running]:
-        """What each gateway was told last of an artifact, by gateway."""
+        """The last published deployment of an artifact on each gateway."""
         return await _running_on(self._database, artifact_id)
 
     async def clashes(self, artifact_id: str) -> list[Clash]:
@@ -293,7 +293,7 @@ class Artifacts:
     async def delete(
         self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, *, version: int | None = None
     ) -> Sequence[Receipt]:
-        """Delete an artifact and its keys, everywhere, in one transaction; return where its events stand.
+        """Delete an artifact and its keys, everywhere, in one transaction; return the receipts of its events.
 
         Raises:
             NotFound: there is no such artifact.
@@ -352,7 +352,7 @@ class Artifacts:
     ) -> Deployment:
         """Deploy the content of an earlier deployment to its gateway again, as a new revision.
 
-        Where that is what every gateway runs then, it is what the artifact is from now on, and what changes start from.
+        If every gateway then runs this content, it becomes the artifact's present document, which changes start from.
 
         Raises:
             NotFound: there is no such artifact, or deployment.
@@ -448,9 +448,9 @@ class Artifacts:
     # --- parts --------------------------------------------------------------------------------------------------
 
     async def _rerun(self, change: UnitOfWork, artifact: StoredArtifact, edit: Edit, *, everywhere: bool) -> None:
-        """Deploy the artifact to the gateways that should run it, and undeploy it from those that should not.
+        """Deploy the artifact to the gateways that should run it, and undeploy it from the others.
 
-        Those that run it already get it again if it changed `everywhere`.
+        Gateways that run it already get it again if it changed `everywhere`.
         """
         known = [each.gateway_id for each in await placements_of(change, artifact.id)]
         await change.lock_gateways(artifact.organization, [*known, *(edit.gateways or ())])
@@ -537,7 +537,7 @@ async def _check_name(
 async def _free_handle(
     change: UnitOfWork, organization: str, artifact_kind: ArtifactKind, document: Artifact, wanted: str | None
 ) -> str:
-    """The wanted handle, or one that is made from the name and that nobody has."""
+    """The wanted handle, or a free one derived from the name."""
     derived = wanted or derive_handle(document.name)
     rows = await change.transaction.fetch(_QUERIES["handles"], organization, artifact_kind.kind, derived)
     taken = {row["handle"] for row in rows}
@@ -547,7 +547,7 @@ async def _free_handle(
 
 
 async def _placed(change: UnitOfWork, organization: str, document: Artifact, artifact_id: str = "") -> Artifact:
-    """The document under its context; one that is derived from the name is one that nobody has, of whatever kind."""
+    """The document with its context; a context derived from the name is free among artifacts of every kind."""
     if (derived := document.derived_context) is None:
         return document
     rows = await change.transaction.fetch(_QUERIES["contexts"], organization, derived, artifact_id)

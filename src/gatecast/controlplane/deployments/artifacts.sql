@@ -47,7 +47,7 @@ DELETE FROM gatecast_deleted_artifacts WHERE organization = $1 AND deleted_at < 
 DELETE FROM gatecast_artifacts WHERE id = $1
 
 -- name: current_deployments
--- What each gateway was told last of an artifact.
+-- The last published deployment of an artifact on each gateway.
 SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
        d.updated_at, p.desired
 FROM gatecast_placements AS p JOIN gatecast_deployments AS d ON d.id = p.deployment_id
@@ -63,7 +63,7 @@ JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 WHERE a.organization = $1 AND a.kind = $2 AND a.handle > $3 AND a.handle <= $4 ORDER BY d.gateway_id
 
 -- name: last_published_on_gateway
--- One page of what one gateway was told; of what is being deleted, artifact and deployment are gone.
+-- One page of what was last published to a gateway; while it is deleted, its artifact and deployment are gone.
 SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.event_id, a.handle, d.id, d.revision,
        d.content_id, d.state, d.reason, d.performed_at, d.created_at, d.updated_at
 FROM gatecast_placements AS p

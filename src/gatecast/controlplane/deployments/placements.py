@@ -65,9 +65,9 @@ class Placement:
     desired: Desired
     #: The newest revision.
     deployment_id: str
-    #: Of its last event, in milliseconds since 1970.
+    #: The instant of its last event, in milliseconds since 1970.
     performed_at: int
-    #: Of its last event; empty before the first one.
+    #: The id of its last event; empty before the first one.
     event_id: str
     #: The deployment that the gateway acknowledged; empty if it is not known.
     held: str
@@ -83,7 +83,7 @@ class Placement:
 
     @property
     def artifact_kind(self) -> ArtifactKind:
-        """What its events are called."""
+        """The kind that names its events."""
         return BY_KIND[self.kind]
 
 
@@ -146,10 +146,10 @@ def placement_of(row: Row) -> Placement:
 
 
 def desired_of(row: Row) -> Desired:
-    """What a gateway should do, in a row.
+    """The desired state in a row.
 
     Raises:
-        StoredByNewerRelease: it is not known.
+        StoredByNewerRelease: the state is unknown.
     """
     return member(Desired, "the desired state", row["desired"])
 
@@ -182,7 +182,7 @@ class Known:
 
 
 def known_of(row: Row) -> Known:
-    """What a row knows."""
+    """The placement and the knowledge in a row."""
     state = row["state"]
     return Known(
         placement=placement_of(row),
@@ -198,7 +198,7 @@ class Deployable:
     artifact_id: str
     organization: str
     kind: Kind
-    #: What its gateways are to run.
+    #: The content that its gateways are to run.
     content_id: str
     #: The revoked ones included.
     keys: Sequence[ApiKey]
@@ -229,7 +229,7 @@ async def find_known(transaction: Transaction, artifact_id: str, gateway_id: str
 
 
 async def states_on(database: Database, gateway_id: str) -> list[Row]:
-    """What a gateway was told last, of all artifacts: rows of deployments with `kind`, `handle`, `desired`, `held`."""
+    """The last published deployments on a gateway: rows of deployments with `kind`, `handle`, `desired`, `held`."""
     return await database.fetch(_QUERIES["gateway_states"], gateway_id)
 
 
@@ -252,7 +252,7 @@ def _row_of(placement: Placement) -> dict[str, object]:
 
 
 def add_deployment(change: UnitOfWork, deployment: dict[str, object], *, supersedes: bool) -> None:
-    """Store a new revision on a gateway, in place of those before it if there are any."""
+    """Store a new revision on a gateway; it supersedes earlier ones."""
     change.store(_QUERIES["insert_deployments"], deployment, key=deployment["id"])
     if supersedes:
         change.store(_QUERIES["supersede"], deployment, key=deployment["id"])

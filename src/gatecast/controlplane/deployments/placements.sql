@@ -4,7 +4,7 @@ SELECT artifact_id, gateway_id, kind, desired, deployment_id, performed_at, even
 FROM gatecast_placements WHERE artifact_id = $1 ORDER BY gateway_id
 
 -- name: known_of_gateway
--- Everything that a gateway was told of, with what it said of it.
+-- Everything published to a gateway, with its answers.
 SELECT p.artifact_id, p.gateway_id, p.kind, p.desired, p.deployment_id, p.performed_at, p.event_id, p.held, p.doubt,
        p.tries, p.keys_through, p.fetched, d.state, d.updated_at AS since
 FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
@@ -38,7 +38,7 @@ ON CONFLICT (artifact_id, gateway_id) DO UPDATE SET desired = excluded.desired,
     fetched = excluded.fetched
 
 -- name: supersede
--- These revisions take the place of those before them, whether they are stored before this runs or after it.
+-- These revisions supersede earlier ones, whether they are stored before or after this statement.
 UPDATE gatecast_deployments SET state = 'SUPERSEDED', updated_at = now()
 FROM json_each($1) AS n
 WHERE gatecast_deployments.artifact_id = json_extract_path_text(n.value, 'artifact_id')
@@ -64,7 +64,7 @@ FROM json_each($1) AS b WHERE gatecast_deployments.id = json_extract_path_text(b
 UPDATE gatecast_deployments SET state = $2, reason = $3, updated_at = now() WHERE id = $1
 
 -- name: gateway_states
--- What one gateway was told last, of all artifacts.
+-- The last published deployment of every artifact on one gateway.
 SELECT d.id, d.artifact_id, d.gateway_id, d.revision, d.content_id, d.state, d.reason, d.performed_at, d.created_at,
        d.updated_at, a.organization, a.kind, a.handle, p.desired, p.held
 FROM gatecast_placements AS p

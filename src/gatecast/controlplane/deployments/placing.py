@@ -90,9 +90,9 @@ def publish(
     *,
     after: int = 0,
 ) -> list[Placement]:
-    """Publish what gateways lack of these placements, store what is known then, and return those that lacked something.
+    """Publish what gateways lack of these placements, store the result, and return the incomplete ones.
 
-    `keys` are those of each artifact, revoked ones included. Instants are later than `after`.
+    `keys` holds the keys of each artifact, revoked ones included. Instants are later than `after`.
     """
     published = []
     for step in difference(placements, keys, milliseconds()):

@@ -138,11 +138,11 @@ def _check_kept_credential(artifact: StoredArtifact, before: StoredArtifact | No
 
 
 def _check_namesake(artifact: StoredArtifact, gateway: GatewayState) -> None:
-    """See to it that the gateway has nothing of its own under the artifact's handle, or its name and version.
+    """Return if the gateway runs no artifact of its own with this handle, or this name and version.
 
-    Only what it runs counts. What it announces as undeployed may still be there, and then it refuses the artifact and
-    says so; but it announces what it deletes in the same words (gateway-protocol.md 3.7), does not announce it again,
-    and nothing could be deployed in its place any more.
+    Only running ones count. One announced as undeployed may still exist, and then the gateway refuses the artifact with
+    a reason. But it announces deletions in the same words (gateway-protocol.md 3.7), and only once, so counting those
+    would block the place for ever.
     """
     namesake, document = gateway.namesake, artifact.document
     if namesake is None:
@@ -157,7 +157,7 @@ def _check_namesake(artifact: StoredArtifact, gateway: GatewayState) -> None:
 
 
 def _check_template(artifact: StoredArtifact, gateway: GatewayState) -> None:
-    """Templates cannot be sent to gateways: one that is not built in must have been made there."""
+    """Templates cannot be sent to gateways: a template that is not built in must exist there."""
     if isinstance(artifact.document, LlmProvider) and not gateway.has_template:
         raise Conflict(
             f'gateway {gateway.gateway_id} has not shown a template "{artifact.document.template}"; '

@@ -58,7 +58,7 @@ class Doubt(StrEnum):
 
 
 class KeyVerb(StrEnum):
-    """What an event says about a key."""
+    """The change of a key in an event."""
 
     CREATED = "created"
     UPDATED = "updated"
@@ -84,7 +84,7 @@ class Step:
 
 
 def difference(placements: Iterable[Placement], keys: Mapping[str, Sequence[ApiKey]], now: int) -> list[Step]:
-    """What to publish, in the order that a gateway needs; `keys` are those of each artifact, revoked ones included."""
+    """What to publish, in the order that a gateway needs; `keys` holds those of each artifact, also revoked ones."""
     return [
         step
         for placement in sorted(placements, key=_turn)
@@ -103,9 +103,9 @@ def _step(placement: Placement, keys: Sequence[ApiKey], now: int) -> Step | None
 
 
 def key_steps(placement: Placement, keys: Sequence[ApiKey], now: int) -> list[KeyStep]:
-    """What to say of an artifact's keys, those that ended first, because that makes room.
+    """The events for an artifact's keys; ended keys first, because that makes room.
 
-    Of keys that the gateway cannot have, because they ended before it was told of them, nothing is said.
+    Keys that the gateway cannot have, because they ended before they were published to it, have no event.
     """
     through = placement.keys_through
     if placement.desired is Desired.DELETED or (through == UNKNOWN and not _deploys(placement)):
@@ -147,7 +147,7 @@ def _verbs(placement: Placement, key: ApiKey, now: int, *, full: bool) -> Sequen
 
 
 def _turn(placement: Placement) -> tuple[int, int, str, str]:
-    """What ends comes first, because it makes room for names; providers run before their proxies and end after them."""
+    """Sort key: ends first, which frees names; providers start before their proxies and end after them."""
     rank, place = _RANK[placement.kind], (placement.artifact_id, placement.gateway_id)
     match placement.desired:
         case Desired.DELETED:
@@ -162,10 +162,10 @@ def _turn(placement: Placement) -> tuple[int, int, str, str]:
 
 
 def deployed_again(last: Revision | None, changed: Placement) -> Placement:
-    """A placement that is to run, as it is to be published after its newest revision.
+    """A placement that is to run, with its newest revision yet to be published.
 
-    The keys follow unless the gateway has said that it runs that revision: it drops the keys of what it does not have,
-    and one that failed, or waits for its answer, it may not have. Those of MCP proxies it may have lost at any time.
+    The keys follow unless the gateway has acknowledged that revision. It drops keys of artifacts that it lacks, and it
+    may lack one that failed or is not acknowledged yet. It may lose keys of MCP proxies at any time.
     """
     if last is None:
         return replace(changed, keys_through=0, tries=0)
@@ -184,9 +184,9 @@ def _unknown(placement: Placement) -> Placement:
 
 
 def after_new_database(known: Iterable[Known]) -> list[Placement]:
-    """The gateway has shown that its database is a new one: it has nothing but what it was told since.
+    """The gateway has shown that its database is new: it has only what was published since.
 
-    What waits for an answer has its event to come, or is asked about when that was handled.
+    An unanswered placement still has its event to come, or is checked when that was handled.
     """
     return [_in_new_database(each) for each in known]
 
@@ -203,7 +203,7 @@ def _in_new_database(each: Known) -> Placement:
 
 @dataclass(frozen=True, slots=True)
 class Learned:
-    """What the lists that a gateway read say about it."""
+    """What a gateway's reading of its lists reveals."""
 
     placements: Sequence[Placement]
     #: True when the gateway had nothing, and has fetched everything.
@@ -215,12 +215,12 @@ class Learned:
 
 
 def after_lists(known: Sequence[Known], *, complete: bool, anew: bool, since: datetime) -> Learned:
-    """The gateway has read its lists; `complete`: it was given its secrets and the list of deployments in one go.
+    """The gateway has read its lists; `complete`: it got its secrets and the list of deployments in one go.
 
-    What it fetched it does not acknowledge. Where everything was fetched, its database had nothing, and has now what
-    was listed: nothing that it refused before could stand in the way. Else what was fetched is doubted: it is published
-    once more, and the answer decides. `anew`: its database is a new one, so that it has nothing else. `since` is when
-    it began: what failed from then on failed beside its lists.
+    It does not acknowledge what it fetches. If it fetched everything, its database was empty, and now has what was
+    listed: nothing refused earlier could be in the way. Otherwise the fetched ones are in doubt: they are republished,
+    and the answer decides. `anew`: its database is new, so it has nothing else. `since` is when the reading began:
+    failures from then on happened beside it.
     """
     running = [each for each in known if each.placement.desired is Desired.DEPLOYED]
     again = [each for each in running if _is_fetched(each.placement) and each.state is DeploymentState.DEPLOYED]
@@ -247,7 +247,7 @@ def _after_list(each: Known, *, delivered: bool, moved: bool, since: datetime) -
         trusted = delivered and not (moved and before.kind is Kind.LLM_PROXY)
         if each.state is DeploymentState.FAILED or (each.state is DeploymentState.DEPLOYED and not trusted):
             return replace(_without_keys(placement), doubt=Doubt.FETCHED)
-        # Of what still waits it is kept in mind: its event comes now, and what fails then runs all the same.
+        # Kept for one that still waits: its event comes now, and if that fails, the fetched revision runs nevertheless.
         return _without_keys(placement if each.state is DeploymentState.DEPLOYED else before)
     if each.state is DeploymentState.FAILED and each.since is not None and each.since >= since:
         return _asked_again(placement, Doubt.UNSETTLED)
@@ -308,7 +308,7 @@ class Answer:
     error_code: str
 
 
-#: A gateway's error code when it was told to undeploy another deployment than it has.
+#: A gateway's error code for an undeploy of another deployment than it has.
 _MISMATCH = "DEPLOYMENT_ID_MISMATCH"
 
 

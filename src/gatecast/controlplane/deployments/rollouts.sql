@@ -4,8 +4,8 @@ SELECT a.handle FROM gatecast_content_needs AS n JOIN gatecast_artifacts AS a ON
 WHERE n.provider_id = $1 ORDER BY a.handle
 
 -- name: dependants_on_gateways
--- Which proxies may need a provider where: a gateway may have any revision from the one that it said it has up to the
--- newest, running or not. It would refuse to delete the provider, and remove its keys all the same.
+-- Which proxies may need a provider on which gateways: a gateway may have any revision from the acknowledged one up to
+-- the newest, running or not. It would refuse to delete the provider, and remove its keys nevertheless.
 SELECT DISTINCT p.gateway_id, p.artifact_id, a.handle, p.desired FROM gatecast_content_needs AS n
 JOIN gatecast_deployments AS d ON d.content_id = n.content_id
 JOIN gatecast_artifacts AS a ON a.id = d.artifact_id
@@ -15,7 +15,7 @@ WHERE n.provider_id = $1 AND p.desired <> 'DELETED' AND d.revision >= coalesce(h
 ORDER BY p.gateway_id, p.artifact_id
 
 -- name: forget_deployments
--- All but the newest revisions on each gateway, and the one that it said it has.
+-- All but the newest revisions on each gateway, and the one that it has acknowledged.
 DELETE FROM gatecast_deployments WHERE artifact_id = $1
     AND revision <= (SELECT newest.revision - $2 FROM gatecast_placements AS p
                      JOIN gatecast_deployments AS newest ON newest.id = p.deployment_id
@@ -23,7 +23,7 @@ DELETE FROM gatecast_deployments WHERE artifact_id = $1
     AND id NOT IN (SELECT p.held FROM gatecast_placements AS p WHERE p.artifact_id = $1)
 
 -- name: forget_contents
--- Those that neither the artifact nor a deployment refers to any more.
+-- Contents that neither the artifact nor a deployment refers to any longer.
 DELETE FROM gatecast_contents WHERE artifact_id = $1
     AND id <> (SELECT a.content_id FROM gatecast_artifacts AS a WHERE a.id = $1)
     AND NOT EXISTS (SELECT 1 FROM gatecast_deployments AS d WHERE d.content_id = gatecast_contents.id)

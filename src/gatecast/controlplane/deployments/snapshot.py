@@ -50,7 +50,7 @@ class GatewayState:
     revisions: Mapping[str, Revision]
     names: Sequence[NameHolder] = ()
     routes: Sequence[RouteHolder] = ()
-    #: Handle of what was made on the gateway itself and has the wanted handle, or the wanted name.
+    #: Handle of a gateway-owned artifact with the wanted handle or name.
     namesake: str | None = None
     #: Whether it has the template that the artifact names.
     has_template: bool = True
@@ -70,11 +70,11 @@ class Snapshot:
     contents: Mapping[str, StoredArtifact]
     #: Handles of the providers that the artifact needs, by id.
     providers: Mapping[str, str]
-    #: Of the artifact and the proxies that may need it, the revoked ones included.
+    #: Keys of the artifact and of the proxies that may need it, revoked ones included.
     keys: Mapping[str, Sequence[ApiKey]]
 
     def told(self, gateway: GatewayState, artifact_id: str) -> StoredArtifact | None:
-        """An artifact in the revision that a gateway was told of last, running or not; None: of none."""
+        """An artifact in the revision last published to a gateway, running or not; None: none was."""
         revision = gateway.revisions.get(artifact_id)
         return self.contents[revision.content_id] if revision else None
 
@@ -82,7 +82,7 @@ class Snapshot:
 async def load_snapshot(
     transaction: Transaction, store: ArtifactStore, artifact: StoredArtifact, gateway_ids: Collection[str]
 ) -> Snapshot:
-    """What is needed to decide about deploying an artifact to these gateways, whose locks the caller holds."""
+    """The snapshot to decide about deploying an artifact to these gateways, whose locks the caller holds."""
     loader = _Loader(transaction, artifact, as_keys(gateway_ids))
     dependants = await loader.dependants()
     artifacts = {artifact.id, *provider_ids(artifact.document), *(each for ids in dependants.values() for each in ids)}
@@ -161,7 +161,7 @@ class _Loader:
         return found
 
     async def namesakes(self) -> Mapping[str, str]:
-        """What was made on gateways themselves under the handle or the name, by gateway."""
+        """Gateway-owned artifacts with the handle or the name, by gateway."""
         artifact, document = self.artifact, self.artifact.document
         names = (artifact.handle, document.name, document.version)
         kind = artifact.artifact_kind.kind
@@ -176,7 +176,7 @@ class _Loader:
         return {row["gateway_id"] for row in await self.transaction.fetch(_QUERIES["imported_handle"], *values)}
 
     async def policies(self) -> Mapping[str, OfferedPolicies]:
-        """What gateways have said of their policies, by gateway; those that say the same share it."""
+        """The policies that gateways have announced, by gateway; equal announcements share one value."""
         found: dict[str, OfferedPolicies] = {}
         said = await self.transaction.fetch(_QUERIES["manifests"], self.gateways)
         for row in said:
@@ -196,6 +196,6 @@ class _Loader:
 
 
 def _has_it(row: Row) -> bool:
-    """Whether a revision is what was told last or, where that failed, what came before it."""
+    """Whether a revision is the last published one or, if that failed, the one before."""
     last = {row["newest"], row["held"]} if row["state"] == DeploymentState.FAILED else {row["newest"]}
     return row["deployment_id"] in last

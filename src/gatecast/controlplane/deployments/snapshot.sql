@@ -52,7 +52,7 @@ SELECT DISTINCT gateway_id FROM gatecast_imported_artifacts
 WHERE gateway_id IN (SELECT key FROM json_each($1)) AND kind = $2 AND handle = $3 AND status = 'deployed'
 
 -- name: manifests
--- What gateways have said of themselves. Most of them say the same, which is read once: `alike` is who says it.
+-- The manifests of gateways. Equal manifests are read once: `alike` is the gateway whose manifest is read.
 SELECT id, alike, CASE WHEN id = alike THEN manifest END AS manifest FROM (
     SELECT id, manifest, min(id) OVER (PARTITION BY sha256(convert_to(manifest, 'UTF8'))) AS alike
     FROM gatecast_gateways WHERE id IN (SELECT key FROM json_each($1))) AS said

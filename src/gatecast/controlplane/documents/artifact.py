@@ -1,4 +1,4 @@
-"""What all artifacts share."""
+"""The parts that all artifacts share."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from gatecast.controlplane.documents.policies import CheckedPolicy, PolicyRefere
 from gatecast.controlplane.documents.routes import Route
 from gatecast.controlplane.documents.texts import Annotations, Description, Labels
 
-#: What `version` is when nothing is said.
+#: The default of `version`.
 FIRST_VERSION = "v1.0"
 
 SET_HEADERS = PolicyReference(name="set-headers")
@@ -25,7 +25,7 @@ SET_HEADERS = PolicyReference(name="set-headers")
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ProviderReference:
-    """What a proxy's document needs of a provider."""
+    """The fields of a provider that a proxy's document needs."""
 
     handle: str
     vhost: str | None
@@ -33,7 +33,7 @@ class ProviderReference:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Surroundings:
-    """What a document is rendered with."""
+    """The values that a document is rendered with."""
 
     #: Handle of the stored secret for each place that carries a credential.
     credentials: Mapping[str, str]
@@ -44,7 +44,7 @@ class Surroundings:
 
 
 class Artifact(Document):
-    """What an operator says of something that gateways run. Description and other notes are not sent to them."""
+    """An operator's document of something that gateways run. They do not get its description and other notes."""
 
     kind: ClassVar[Kind]
 
@@ -56,7 +56,7 @@ class Artifact(Document):
     annotations: Annotations | None = None
 
     def auths(self) -> Iterator[tuple[str, Auth]]:
-        """Places where a credential may stand."""
+        """The places that may hold a credential."""
         yield from ()
 
     def masked(self) -> Self:
@@ -70,7 +70,7 @@ class Artifact(Document):
 
     @property
     def derived_context(self) -> str | None:
-        """The context that was made from the name; None: one was given, or there is none."""
+        """The context derived from the name; None: one was given, or there is none."""
         context = getattr(self, "context", None)
         return context if isinstance(context, DerivedContext) else None
 
@@ -94,10 +94,10 @@ class Artifact(Document):
 
     @abstractmethod
     def policies_needed(self, providers: Iterable[ProviderReference]) -> Iterator[PolicyReference]:
-        """What a gateway must offer; `providers` are those of a proxy."""
+        """The policies that a gateway must offer; `providers` are those of a proxy."""
 
     def checked_policies(self) -> Iterator[CheckedPolicy]:
-        """Those whose parameters a gateway compares with its schemas; of others it reads name and version only."""
+        """Policies whose parameters a gateway checks by its schemas; it reads only name and version of others."""
         yield from ()
 
 

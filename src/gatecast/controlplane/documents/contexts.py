@@ -44,12 +44,12 @@ def _whole(context: str) -> str:
     return context
 
 
-#: What gateways take, without what they would take for a pattern, and what requests write in another way.
+#: The contexts that gateways accept, except those that they take for patterns or that requests spell differently.
 _API_CONTEXT = re.compile(r"/|(?:/(?!\.{1,2}(?:/|\Z))(?:[A-Za-z0-9._~!&,;=:@-]|\$version)+)+")
 
-#: Of REST APIs and MCP proxies (gateway-protocol.md 4.5, 4.6); `$version` is replaced by the version.
+#: Context of REST APIs and MCP proxies (gateway-protocol.md 4.5, 4.6); `$version` is replaced by the version.
 ApiContext = Annotated[str, StringConstraints(max_length=200), AfterValidator(_whole), AfterValidator(_not_reserved)]
-#: Of LLM kinds: `/`, or `/name` in any number of segments.
+#: Context of LLM kinds: `/`, or `/name` in any number of segments.
 LlmContext = Annotated[
     str,
     StringConstraints(max_length=200, pattern=r"^(/|(/([A-Za-z0-9_-]|\$version)+)+)$"),
@@ -58,13 +58,13 @@ LlmContext = Annotated[
 
 
 class DerivedContext(str):
-    """A context that nobody chose; where it is taken, another one does as well."""
+    """A derived context: if it is taken, another one replaces it."""
 
     __slots__ = ()
 
 
 def default_context(fields: dict[str, Any]) -> str:
-    """The context of an artifact that has a name and says no more."""
+    """The default context, derived from the artifact's name."""
     # pydantic 2.12.0 also asks when the name is refused, which is what the error is about.
     return DerivedContext(f"/{derive_handle(fields.get('name', ''))}")
 

@@ -22,7 +22,7 @@ NO_CREDENTIAL = {"type": "none"}
 
 
 def _credential(value: Any) -> str:  # noqa: ANN401 - whatever was sent
-    """Before any other check, because errors of those would show the value."""
+    """Runs before any other check, because their errors would show the value."""
     if not isinstance(value, str) or not value or len(value) > MAX_CREDENTIAL_LENGTH or not value.isprintable():
         raise refused(f"be 1 to {MAX_CREDENTIAL_LENGTH:,} printable characters")
     return value
@@ -55,13 +55,13 @@ class LlmAuth(Auth):
     type: Literal["api-key", "other", "none"]
 
     def broken_rules(self) -> Iterator[Broken]:
-        """What the type demands."""
+        """The rules of the type."""
         if self.type == "none" and (self.header is not None or self.value is not None):
             yield Broken("have neither header nor value when type is none")
         if self.type == "api-key" and self.header is None:
             yield Broken("name the header of the API key", ("header",))
         if self.type != "none" and self.value is None:
-            # A gateway that finds no value goes on with the last one it had.
+            # A gateway that finds no value keeps using the last one.
             yield Broken(f'be the credential, or "{MASK}" to keep the stored one', ("value",))
 
 
@@ -73,7 +73,7 @@ class McpAuth(Auth):
     value: Credential
 
     def broken_rules(self) -> Iterator[Broken]:
-        """What a gateway makes of the value."""
+        """The rules that follow from a gateway's use of the value."""
         if self.type.casefold() == "none":
             yield Broken("not be none, which a gateway takes for a credential; leave auth out", ("type",))
         if any(character in self.value for character in "'%"):

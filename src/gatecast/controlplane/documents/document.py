@@ -1,4 +1,4 @@
-"""What all models of documents share."""
+"""The base of all models of documents."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ class Part(BaseModel):
     @model_validator(mode="before")
     @classmethod
     def _check_object(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
-        """Before any other check, because errors of those would show what stands where a credential belongs."""
+        """Runs before any other check, because their errors would show a value in a credential's place."""
         if not isinstance(written, dict | Part):
             raise refused("be an object")
         return written
 
     @model_validator(mode="after")
     def _check_rules(self, info: ValidationInfo) -> Self:
-        """What its fields demand of each other; everything that is wrong at once."""
+        """Check the rules between its fields; report all mistakes at once."""
         broken = list(self.broken_rules())
         if not is_stored(info):
             broken += self.broken_later()
@@ -54,7 +54,7 @@ class Part(BaseModel):
         yield from ()
 
     def content(self) -> dict[str, Any]:
-        """What was said, in the form and the order of gateways."""
+        """The given fields, in the form and order of gateways."""
         return self.model_dump(mode="json", by_alias=True, exclude_defaults=True)
 
 
@@ -67,7 +67,7 @@ class Document(Part):
     @model_validator(mode="before")
     @classmethod
     def _check_tenant_data(cls, written: Any) -> Any:  # noqa: ANN401 - whatever was sent
-        """What every document must keep to; told beside whatever else is wrong."""
+        """Check the rules of every document; report their mistakes together with others."""
         fields = dict(written) if isinstance(written, Part) else written
         if isinstance(fields, dict):
             fields = {name: value for name, value in fields.items() if name not in cls.for_people}
@@ -90,7 +90,7 @@ class Document(Part):
         return document
 
 
-#: What is found wrong with the document that is being checked, besides its fields.
+#: The mistakes in the document being checked that concern no single field's type.
 _broken: ContextVar[list[Broken]] = ContextVar("broken")
 
 

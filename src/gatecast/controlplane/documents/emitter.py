@@ -1,4 +1,4 @@
-r"""YAML of plain values: the same bytes for the same value, and nothing that a parser could read in another way.
+r"""YAML of plain values: the same bytes for the same value, which every parser reads alike.
 
 Every text is a double-quoted scalar in the notation of JSON, which YAML shares. What YAML reads differently inside
 quotes (line separators, the byte order mark) is written as `\uXXXX`. There are no anchors, tags or folded lines.
@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeAlias
 
-#: What can be written.
+#: The values that can be written.
 Value: TypeAlias = "Mapping[str, Value] | Sequence[Value] | str | int | float | bool | None"
 
 _INDENT = "  "

@@ -24,8 +24,8 @@ _LATIN = re.compile("LATIN (?:SMALL|CAPITAL) (?:LETTER|LIGATURE) ([A-Z]{1,2})(?:
 def derive_handle(name: str) -> str:
     """A valid handle that resembles a name; other names may have the same.
 
-    Names are compared in one normal form: without letter case, accents and other marks, however they are encoded. What
-    has no Latin letter or digit keeps what it says in the notation of host names (Punycode).
+    Names are compared in one normal form: without letter case, accents and other marks, in any encoding. A name without
+    Latin letters or digits is written in the notation of host names (Punycode).
     """
     plain = "".join(map(_latin, unicodedata.normalize("NFKD", name.casefold())))
     slug = _dashed(plain.encode("ascii", "ignore").decode())
@@ -33,7 +33,7 @@ def derive_handle(name: str) -> str:
 
 
 def first_free(wanted: str, taken: Collection[str]) -> str:
-    """What is wanted, or the first of `wanted-2`, `wanted-3` … that is not taken."""
+    """The wanted name, or the first of `wanted-2`, `wanted-3` … that is not taken."""
     numbered = (f"{wanted}-{number}" for number in itertools.count(2))
     return next(each for each in itertools.chain([wanted], numbered) if each not in taken)
 
@@ -51,7 +51,7 @@ def _latin(character: str) -> str:
 
 
 def _punycode(text: str) -> str:
-    """What is no mark, blank or other separator, in ASCII."""
+    """The text without marks, blanks and other separators, in ASCII."""
     kept = "".join(each for each in unicodedata.normalize("NFKC", text) if unicodedata.category(each)[0] in "LNS")
     kept = kept.encode("utf-8", "ignore").decode()[:_MAX_DERIVED_LENGTH]
     return f"artifact-{kept.encode('punycode').decode()}" if kept else ""

@@ -1,4 +1,4 @@
-"""What LLM providers and LLM proxies share."""
+"""The parts that LLM providers and LLM proxies share."""
 
 from __future__ import annotations
 

@@ -48,7 +48,7 @@ class AccessControl(Part):
     exceptions: tuple[AccessException, ...] = ()
 
     def rendered(self) -> dict[str, Any]:
-        """What a gateway reads; it wants the mode in every case."""
+        """The form that a gateway reads; it always needs the mode."""
         exceptions = {"exceptions": contents(self.exceptions)} if self.exceptions else {}
         return {"mode": self.mode} | exceptions
 
@@ -115,7 +115,7 @@ class LlmProvider(LlmArtifact):
         return self.model_copy(update={"upstream": self.upstream.masked()})
 
     def specification(self, surroundings: Surroundings) -> dict[str, Any]:
-        """`spec`; without a credential it says so, because a gateway goes on with the last one otherwise."""
+        """The `spec`; it states a missing credential, because a gateway would otherwise keep using the last one."""
         return {
             **self.heading(),
             "template": self.template,

@@ -24,7 +24,7 @@ _PRIMARY = "provider.auth"
 class ProviderUse(Part):
     """A provider of this control plane, and the credential that a proxy presents to it."""
 
-    #: The provider's id here, or its handle, which is replaced by the id; gateways are told the handle.
+    #: The provider's id here, or its handle, which is replaced by the id; gateways get the handle.
     id: ProviderId
     auth: LlmAuth | None = None
 
@@ -61,7 +61,7 @@ class AdditionalProvider(ProviderUse):
 
     @property
     def place(self) -> str:
-        """Where its credential stands."""
+        """The place of its credential."""
         return f"additionalProviders/{self.id}"
 
     def rendered(self, handle: str, secret: str | None) -> dict[str, Any]:
@@ -82,7 +82,7 @@ class LlmProxy(LlmArtifact):
     additional_providers: tuple[AdditionalProvider, ...] = ()
 
     def broken_rules(self) -> Iterator[Broken]:
-        """Those of LLM kinds, and providers that cannot be told from each other."""
+        """The rules of LLM kinds, and that providers are distinguishable."""
         yield from super().broken_rules()
         ids, aliases = {self.provider.id}, set[str | None]()
         for index, each in enumerate(self.additional_providers):

@@ -1,7 +1,7 @@
 """MCP proxies (gateway-protocol.md 4.6).
 
-A gateway keeps the credential of an MCP proxy whatever later documents say, so `upstream.auth` cannot be taken away
-from a proxy that runs: it is deleted and made anew. A `set-headers` policy has no such limit.
+A gateway never removes the credential of an MCP proxy, so `upstream.auth` cannot be removed from a running proxy:
+delete it and create it again. A `set-headers` policy has no such limit.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Protection of an LLM provider or proxy in words of operators, and the well-known policies that they stand for."""
+"""Protection of an LLM provider or proxy in operators' terms, and the well-known policies that implement it."""
 
 from __future__ import annotations
 

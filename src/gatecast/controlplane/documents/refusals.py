@@ -47,7 +47,7 @@ class Broken(NamedTuple):
 
 
 def broken_in(error: ValidationError) -> list[Broken]:
-    """What an error says, without the content."""
+    """The mistakes in an error, without the content."""
     return [
         Broken(each["ctx"]["rule"] if "rule" in each.get("ctx", {}) else each["msg"], each["loc"])
         for each in error.errors(include_url=False, include_input=False)

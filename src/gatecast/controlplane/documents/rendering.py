@@ -89,5 +89,5 @@ def _secret(credentials: Mapping[str, str], place: str) -> str:
 
 
 def _present(fields: Mapping[str, Any]) -> dict[str, Any]:
-    """What there is something to say of."""
+    """The fields that are not empty."""
     return {name: value for name, value in fields.items() if value not in (None, [], {})}

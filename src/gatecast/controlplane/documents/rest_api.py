@@ -105,7 +105,7 @@ class Operation(Part):
             yield Broken("have either method and path, or match")
 
     def place(self) -> tuple[str, tuple[str, ...]]:
-        """The path, and where it stands."""
+        """The path, and its place in the document."""
         if self.match is not None:
             return self.match.path.value, ("match", "path", "value")
         return self.path or "/", ("path",)

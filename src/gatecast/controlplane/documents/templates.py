@@ -1,4 +1,4 @@
-"""Templates of LLM providers: where a provider answers, how it wants its key, and where it counts tokens.
+"""Templates of LLM providers: a provider's address, how it takes its key, and where it reports tokens.
 
 Templates cannot be sent to gateways; these are the ones that gateways bring along, and those that operators install
 there themselves (gateway-protocol.md 4.7).
@@ -33,7 +33,7 @@ TemplateHandle = Annotated[
 
 
 class Extractor(Part):
-    """Where something stands in a request or an answer."""
+    """The place of a value in a request or an answer."""
 
     location: Literal["payload", "header", "queryParam", "pathParam"]
     #: A JSON path, the name of a header or parameter, or a regular expression over the path.
@@ -61,7 +61,7 @@ class TemplateAuth(Part):
 
 
 class LlmProviderTemplate(Document):
-    """What providers of one kind have in common."""
+    """The common part of providers of one kind."""
 
     kind: ClassVar[Kind] = Kind.LLM_PROVIDER_TEMPLATE
 

@@ -1,4 +1,4 @@
-"""What every document must keep to, whatever it says."""
+"""Rules that every document must keep."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _Found: TypeAlias = int | Broken
 
 
 def broken_tenant_data(document: object) -> list[Broken]:
-    """What is wrong with what a tenant wrote, at any depth; of a document that is too large nothing but that."""
+    """The mistakes in a tenant's document, at any depth; if it is too large, only that."""
     size, found = 0, list[Broken]()
     for part in _parts(document, ()):
         if isinstance(part, Broken):
@@ -86,7 +86,7 @@ def _problem_of_key(key: object) -> str | None:
 
 
 def _scalar(value: object, path: _Path) -> _Found:
-    """What is not JSON at all is for the type of its field to refuse."""
+    """Values that are not JSON at all are refused by the type of their field."""
     if isinstance(value, int) and not -MAX_INTEGER - 1 <= value <= MAX_INTEGER:
         return Broken("be an integer of at most 64 bits", path)
     if isinstance(value, float) and not math.isfinite(value):

@@ -83,7 +83,7 @@ def _balanced(path: str) -> str:
 
 
 def is_id(text: str) -> bool:
-    """Whether a text has the form of the ids that we make. What has is taken for one, whatever is called so."""
+    """Whether a text has the form of our ids. Such a text is always taken for an id, never for a name."""
     try:
         return str(UUID(text)) == text
     except ValueError:

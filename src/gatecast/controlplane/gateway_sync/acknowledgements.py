@@ -48,13 +48,13 @@ class Acknowledgement:
     artifact_id: str
     #: Empty if the event named none.
     deployment_id: str
-    #: Of the event, as an instant; None when it was not readable.
+    #: The instant of the event; None if it was not readable.
     performed_at: datetime | None
     #: True for a deploy, False for an undeploy.
     deployed: bool
     succeeded: bool
     error_code: str
-    #: What the gateway calls the artifact's kind; empty when that is not known.
+    #: The gateway's name of the artifact kind; empty if unknown.
     resource_type: str = ""
 
 
@@ -62,7 +62,7 @@ class Acknowledgement:
 class UnservedDownload:
     """This control plane failed to give a gateway a document, a secret that it needs, or what it reads at its start."""
 
-    #: What the gateway identified itself with.
+    #: The token of the gateway.
     token: str
     #: Empty where it asked for a secret, or for the lists of its start.
     artifact_id: str
@@ -85,7 +85,7 @@ class _Unserved:
 class Acknowledgements:
     """Stores acknowledgements soon, in order, and keeps those that cannot be stored now.
 
-    One counts only for the revision, and the very event of it, that it belongs to (scenario S36).
+    An acknowledgement counts only for its own revision and event (scenario S36).
     """
 
     def __init__(self, hub: EventHub, desired_state: DesiredState, *, backoff: Backoff | None = None) -> None:
@@ -99,7 +99,7 @@ class Acknowledgements:
             backoff=backoff or Backoff(first=0.2, longest=5.0),
         )
         self._waiting: deque[Report] = deque(maxlen=MAX_WAITING)
-        #: Gateway and organization of what is in doubt because of what was stored.
+        #: Gateway and organization of acknowledgements that left doubts when they were stored.
         self._doubted: set[tuple[str, str]] = set()
         self._signal = Signal()
         self._storing = asyncio.Lock()
@@ -130,7 +130,7 @@ class Acknowledgements:
                     raise error
                 if error is not None:
                     log_failure("acknowledgement-refused", error, artifact=each.artifact_id)
-                # Looked at before it goes: what does not fit any more has pushed older ones out already.
+                # Compared before it is removed: newer ones may have pushed it out of the full queue already.
                 if self._waiting and self._waiting[0] is each:
                     self._waiting.popleft()
         # Each gateway in a unit of work of its own: a held log, or rows that cannot be read, delay only that gateway.
@@ -169,7 +169,7 @@ class Acknowledgements:
 
 
 def _note_ignored(report: Acknowledgement | _Unserved) -> None:
-    """Say that it moved nothing: it is late, repeated, or speaks of what is not there."""
+    """Log that it changed nothing: it is late, repeated, or names an unknown deployment."""
     if isinstance(report, Acknowledgement):
         metrics.acknowledgement_ignored()
         _logger.info(
@@ -182,7 +182,7 @@ def _note_ignored(report: Acknowledgement | _Unserved) -> None:
 
 
 async def _identified(transaction: Transaction, report: Report) -> Acknowledgement | _Unserved | None:
-    """The report with the gateway that it belongs to; None: nobody's."""
+    """The report with its gateway; None: it belongs to none."""
     if isinstance(report, Acknowledgement):
         return report
     artifact_id = report.artifact_id
@@ -193,7 +193,7 @@ async def _identified(transaction: Transaction, report: Report) -> Acknowledgeme
 
 
 async def _apply(transaction: Transaction, report: Acknowledgement | _Unserved) -> Known | None:
-    """What is known then; None: it changed nothing."""
+    """The new knowledge; None: it changed nothing."""
     if isinstance(report, _Unserved) and not report.artifact_id:
         # Whatever it should have read there, it has or has not.
         await transaction.execute(_QUERIES["doubt_everything"], report.gateway_id, Doubt.LOST)

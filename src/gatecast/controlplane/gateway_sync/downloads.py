@@ -64,10 +64,10 @@ class GatewayFiles:
         self._encryption = encryption
 
     async def deployments(self, gateway_id: str) -> list[ListedDeployment]:
-        """What a gateway should run, and what it has and should not run (scenario S38).
+        """What a gateway should run, and what it has but should not run (scenario S38).
 
-        What is undeployed is listed only where the gateway is known to have that very deployment: it would fetch and
-        run another one. The rest is left out, and does not `exist` for it, so it removes what it has of it.
+        An undeployed artifact is listed only if the gateway is known to have that very deployment: it would fetch and
+        run another one. Others are left out and do not `exist` for it, so it removes what it has of them.
         """
         rows = await states_on(self._database, gateway_id)
         return [_listed(row) for row in rows if _is_listed(row)]
@@ -93,7 +93,7 @@ class GatewayFiles:
         return Content(artifact_kind=artifact_kind, artifact_id=artifact_id, text=self._text(rows[0]))
 
     async def contents(self, gateway_id: str, deployment_ids: Sequence[str]) -> dict[str, Content]:
-        """The documents of those of these deployments that a gateway is to run, by deployment."""
+        """The documents of the deployments among these that a gateway is to run, by deployment."""
         rows: list[tuple[str, Row]] = []
         for deployment_id in deployment_ids:
             found = await self._database.fetch(_QUERIES["deployed_content"], gateway_id, deployment_id)
@@ -141,10 +141,10 @@ def _is_listed(row: Row) -> bool:
 
 
 def _listed(row: Row) -> ListedDeployment:
-    """As the gateway should compare it with what it has.
+    """The entry as the gateway should compare it with its own state.
 
-    What was not acknowledged is shown a millisecond older than its event: a gateway that starts and fetches it from
-    the list still takes the event, which would be stale otherwise, and acknowledges it.
+    An unacknowledged deployment is listed a millisecond older than its event: a gateway that starts and fetches it from
+    the list then still accepts the event, which would otherwise be stale, and acknowledges it.
     """
     deployment = deployment_of(row)
     unanswered = deployment.state in {DeploymentState.PENDING, DeploymentState.UNDEPLOYING}

@@ -23,7 +23,7 @@ KEPT = Queries("gatecast.controlplane.gateway_sync", "kept_events.sql")
 #: Most entities that are kept for each gateway; the loss of further ones is shown.
 MAX_KEPT = 1_000
 
-#: What gateways apply and do not ask for, by the first part of the type.
+#: Kinds of events whose state gateways do not fetch in lists, by the first part of the type.
 _KINDS = frozenset({"application", "websub", "webbroker"})
 
 _logger = get_logger("kept-events")
@@ -43,7 +43,7 @@ class KeptEvents:
 
     @whole
     async def publish(self, event: Event) -> Receipt:
-        """Publish an event and keep it, in one transaction; one that was published before changes nothing."""
+        """Publish an event and keep it, in one transaction; a repeated event changes nothing."""
         async with self._database.transaction() as transaction:
             # Rows of gateways are locked before their logs.
             await count_own(transaction, [event])

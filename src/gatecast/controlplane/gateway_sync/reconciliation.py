@@ -1,7 +1,7 @@
-"""Brings gateways to the state that operators want, whatever happened to them.
+"""Brings gateways to the desired state, whatever happened to them.
 
-Each method learns something of a gateway's database and publishes the difference to what is desired, in one
-transaction. What the difference is says `gatecast.controlplane.deployments.reconcile`.
+Each method learns something about a gateway's database and publishes the difference from the desired state, in one
+transaction. `gatecast.controlplane.deployments.reconcile` computes the difference.
 """
 
 from __future__ import annotations
@@ -63,19 +63,19 @@ _MAX_WAITING_BYTES = 8 * 1024 * 1024
 #: Clocks of pods differ by less, those of a database that is gone included; in milliseconds.
 _CLOCKS_APART = 10_000
 
-#: An event that failed so long before the first start-up call was handled beside these calls already.
+#: An event that failed up to this long before the first start-up call was handled beside these calls.
 _BESIDE = timedelta(seconds=1)
 
-#: Reasons for which a history was lost: what it held beyond the present one nobody knows.
+#: Reasons that mean a lost history, whose additional content is unknown.
 _LOST_HISTORIES = frozenset({"epoch", "ahead"})
 
 #: Most artifacts that are remembered of one question.
 _MAX_ORPHANS = 1_000
 
-#: Most artifacts of one gateway that nobody here knows and that are remembered.
+#: Most unknown artifacts of one gateway that are remembered.
 _MAX_UNKNOWN = 10_000
 
-#: The order in which what nobody knows is removed: a provider goes after the proxies that use it.
+#: The order in which unknown artifacts are removed: a provider after the proxies that use it.
 _REMOVED = [artifact_kind.kind for artifact_kind in reversed(ARTIFACT_KINDS)]
 
 _logger = get_logger("desired-state")
@@ -141,7 +141,7 @@ class DesiredState:
             if seen.listed:
                 await _remove_orphans(change, gateway_id)
                 if learned.delivered or not _has_keys_in_no_list(known):
-                    # It was told of everything that it has whether that should stay, or had nothing.
+                    # It was told for each of its artifacts whether to keep it, or had none.
                     await mark_unlisted(change.transaction, gateway_id, "")
         return learned.new_life
 
@@ -179,7 +179,7 @@ class DesiredState:
         return status is not None and len(status.connections) == 1
 
     async def named(self, gateway_id: str, api_id: str) -> None:
-        """The gateway has an API of this id: remember that, also if nobody here knows one."""
+        """The gateway has an API with this id: remember that if the id is unknown here."""
         await self._database.execute(_QUERIES["note_named"], gateway_id, api_id)
         if await self._database.fetch(_QUERIES["is_unknown"], gateway_id, api_id):
             await self._note_unknown(gateway_id, api_id)
@@ -191,9 +191,9 @@ class DesiredState:
 
     @whole
     async def orphaned(self, gateway_id: str, artifact_ids: Iterable[str]) -> None:
-        """The gateway was told not to keep these: remember those that nobody here knows.
+        """The gateway was told not to keep these: remember the unknown ones.
 
-        It cannot remove a provider while a proxy of it still uses that, and does not try again before its next start.
+        It cannot remove a provider while one of its proxies uses it, and does not try again before its next start.
         """
         async with self._database.transaction() as transaction:
             for artifact_id in sorted(artifact_ids)[:_MAX_ORPHANS]:
@@ -201,9 +201,9 @@ class DesiredState:
 
     @whole
     async def remove_unknown(self, organization: str, gateway_id: str) -> None:
-        """Publish the deletion of what only a lost history knew, as far as the gateway has named it.
+        """Publish the deletion of artifacts that only a lost history knew, as far as the gateway has named them.
 
-        What was made on the gateway itself is not among it: the gateway has announced it by now, or nothing is done.
+        Gateway-owned artifacts are not among them: without the gateway's announcement of those, this does nothing.
         """
         if not await self._database.fetch(_QUERIES["unknown_apis"], gateway_id):
             return
@@ -219,7 +219,7 @@ class DesiredState:
         _logger.warning("unknown-artifacts-removed", gateway=gateway_id, artifacts=len(rows))
 
     async def answered_nothing(self, organization: str, gateway_id: str, confirmed: int) -> int | None:
-        """Publish once more what a gateway has handled and never acknowledged.
+        """Republish events that a gateway has handled but never acknowledged.
 
         An acknowledgement that is lost is not repeated, and the same event again would be ignored as stale
         (gateway-protocol.md 2.2). `confirmed` is the last offset that the gateway has handled. Return the offset at
@@ -244,7 +244,7 @@ class DesiredState:
 
     @whole
     async def _publish_silent(self, organization: str, gateway_id: str, waiting: set[str]) -> set[str]:
-        """The events of what waits for an answer; those that do not wait for the gateway are published once more."""
+        """The events of unanswered placements; events that the gateway has handled are republished."""
         async with begin_unit_of_work(self._hub) as change:
             await change.lock_gateways(organization, [gateway_id])
             known = [each for each in await known_on(change, gateway_id) if _is_open(each)]
@@ -271,10 +271,10 @@ class DesiredState:
                 await self.began_anew(organization, gateway_id)
 
     async def keys_changed_late(self, organization: str, gateway_id: str, since: int) -> None:
-        """Publish once more what changed of keys since a moment, in milliseconds since 1970.
+        """Republish the changes of keys since an instant, in milliseconds since 1970.
 
-        A gateway that connects reads its keys in lists. A key that is made while such a list is on its way is removed
-        when the list arrives, and one that is revoked comes back.
+        A gateway that connects reads its keys in lists. When the list arrives, a key created meanwhile is removed, and
+        a key revoked meanwhile comes back.
         """
         rows = await self._database.fetch(_QUERIES["late_keys"], gateway_id, since)
         if changed := {row["artifact_id"] for row in rows}:
@@ -308,7 +308,7 @@ class DesiredState:
 
 
 async def _remove_orphans(change: UnitOfWork, gateway_id: str) -> None:
-    """Publish the deletion of what the gateway could perhaps not remove; of what it has not, that says nothing."""
+    """Publish the deletion of artifacts that the gateway may have failed to remove; it ignores unknown ones."""
     rows = await change.transaction.fetch(_QUERIES["orphans"], gateway_id, LLM_PROVIDER.kind)
     for row in rows:
         ids = {"artifact_id": row["artifact_id"], "gateway_id": gateway_id}
@@ -320,7 +320,7 @@ async def _remove_orphans(change: UnitOfWork, gateway_id: str) -> None:
 async def note_unknown(
     transaction: Transaction, gateway_id: str, artifact_id: str, artifact_kind: ArtifactKind
 ) -> None:
-    """Remember that a gateway has an artifact that nobody here knows, if that is so."""
+    """Remember that a gateway has an artifact, if it is unknown here."""
     if await transaction.fetch(_QUERIES["is_unknown"], gateway_id, artifact_id):
         await transaction.execute(_QUERIES["note_unknown"], gateway_id, artifact_id, artifact_kind.kind, _MAX_UNKNOWN)
 

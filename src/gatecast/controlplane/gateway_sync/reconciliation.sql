@@ -1,13 +1,13 @@
 -- name: unsettled
--- The gateways among these that have anything of which more must be found out.
+-- The gateways among these with an uncertain placement.
 SELECT DISTINCT p.gateway_id
 FROM gatecast_placements AS p LEFT JOIN gatecast_deployments AS d ON d.id = p.deployment_id
 WHERE p.gateway_id IN (SELECT key FROM json_each($1)) AND (p.doubt <> '' OR p.fetched > 0 OR p.desired = 'DELETED'
     OR d.state IN ('PENDING', 'UNDEPLOYING', 'FAILED'))
 
 -- name: note_listed
--- The gateway is given the list of what it should run. What was fetched and not looked at yet stays so: replicas of one
--- database list one after another, and only the first one finds something to fetch.
+-- The gateway gets the list of what it should run. Placements that are fetched and not examined yet stay so: replicas
+-- of one database list one after another, and only the first finds something to fetch.
 UPDATE gatecast_placements SET fetched = 0 WHERE gateway_id = $1 AND desired = 'DEPLOYED' AND fetched = -1
 
 -- name: note_fetched
@@ -31,8 +31,7 @@ WHERE p.gateway_id = $1 AND s.number = $2 AND p.kind = $3 AND p.desired = 'DEPLO
 DELETE FROM gatecast_placements WHERE artifact_id = $1 AND gateway_id = $2
 
 -- name: overlooked
--- Those of these gateways for which keys that have changed, artifacts that nobody here knows or a new database may call for
--- events.
+-- The gateways among these that may need events because of changed keys, unknown artifacts or a new database.
 SELECT * FROM (
     SELECT g.id AS gateway_id,
         coalesce((SELECT max(k.updated_at) FROM gatecast_placements AS p
@@ -44,7 +43,7 @@ SELECT * FROM (
 WHERE keys_changed_at >= 0 OR has_unknown OR began_anew
 
 -- name: late_keys
--- The artifacts of which keys that a gateway reads in lists have changed since $2, the revoked ones included.
+-- The artifacts whose keys, among those that a gateway reads in lists, have changed since $2, revocations included.
 SELECT DISTINCT p.artifact_id FROM gatecast_placements AS p JOIN gatecast_api_keys AS k ON k.artifact_id = p.artifact_id
 WHERE p.gateway_id = $1 AND p.kind <> 'Mcp' AND p.desired <> 'DELETED' AND k.updated_at >= $2
 
@@ -75,7 +74,7 @@ INSERT INTO gatecast_unknown_apis (gateway_id, artifact_id, kind) SELECT $1, $2,
 WHERE (SELECT count(*) FROM gatecast_unknown_apis WHERE gateway_id = $1) < $4 ON CONFLICT DO NOTHING
 
 -- name: unknown_apis
--- What is still unknown, where a history was lost, once the gateway has announced what was made on it.
+-- The artifacts still unknown, if a history was lost, once the gateway has announced its own.
 SELECT u.artifact_id, u.kind FROM gatecast_unknown_apis AS u
 JOIN gatecast_gateways AS g ON g.id = u.gateway_id AND g.unlisted <> ''
 JOIN gatecast_synchronizations AS s ON s.gateway_id = u.gateway_id
@@ -89,7 +88,7 @@ WHERE u.gateway_id = $1
 ORDER BY u.artifact_id
 
 -- name: orphans
--- What nobody knew of that a gateway asked whether to keep it, and that nobody knows yet.
+-- Artifacts that a gateway asked whether to keep, and that are still unknown.
 SELECT u.artifact_id FROM gatecast_unknown_apis AS u WHERE u.gateway_id = $1 AND u.kind = $2
     AND NOT EXISTS (SELECT 1 FROM gatecast_placements AS p
                     WHERE p.gateway_id = u.gateway_id AND p.artifact_id = u.artifact_id)

@@ -1,7 +1,7 @@
 """Subscriptions and their plans, for gateways that read them when they connect.
 
-There is no resource for them: they are published as events. What those events say is kept for each gateway, because a
-gateway removes what the list that it reads leaves out (gateway-protocol.md 3.8).
+There is no resource for them: they are published as events. Their content is kept for each gateway, because a gateway
+removes records that the list leaves out (gateway-protocol.md 3.8).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ SUBSCRIPTIONS = Queries("gatecast.controlplane.gateway_sync", "subscriptions.sql
 
 
 class RecordKind(StrEnum):
-    """What is kept."""
+    """The kind of a kept record."""
 
     SUBSCRIPTION = "subscription"
     PLAN = "subscriptionPlan"
@@ -69,7 +69,7 @@ def keeps_record_of(event_type: str) -> bool:
 
 
 class Subscriptions:
-    """What the published events say, per gateway."""
+    """The content of the published events, by gateway."""
 
     def __init__(self, hub: EventHub, encryption: Encryption) -> None:
         self._hub = hub
@@ -78,9 +78,9 @@ class Subscriptions:
 
     @whole
     async def publish(self, event: Event) -> Receipt:
-        """Publish an event and keep what it says, in one transaction; one that was published before changes nothing."""
+        """Publish an event and keep its content, in one transaction; a repeated event changes nothing."""
         async with self._database.transaction() as transaction:
-            # What is kept is read by the gateway when it connects: it is never lost for good.
+            # The gateway reads the records when it connects, so they are never lost for good.
             await count_own(transaction, [event])
             [receipt] = await self._hub.append([event], transaction)
             if receipt.created:
@@ -113,7 +113,7 @@ class Subscriptions:
         row = await transaction.fetch_one(SUBSCRIPTIONS["record"], *ids)
         before = json.loads(self._encryption.open(row["body"], place=record_place(*ids))) if row else {}
         if verb == "updated" and row is None:
-            # A gateway ignores an update of what it does not have, too.
+            # A gateway also ignores an update of a record that it lacks.
             return
         fields = data if verb == "created" else _updated(kind, before, data)
         if not is_readable(kind, fields):
@@ -153,7 +153,7 @@ def is_readable(kind: RecordKind, fields: Mapping[str, Any]) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class _Shape:
-    """What the fields of a record must be."""
+    """The fields of a record and their types."""
 
     required: Mapping[str, Callable[[Any], bool]]
     optional: Mapping[str, Callable[[Any], bool]]

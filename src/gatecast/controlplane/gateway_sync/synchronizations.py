@@ -30,12 +30,12 @@ QUIET_FOR = 10.0
 #: Events wait no longer than this, in seconds.
 AT_MOST = 60.0
 
-#: What a gateway has read was looked at so long after it has read the last list, in seconds.
+#: Seconds after the last list within which what a gateway has read is examined.
 _LOOKED_AT_WITHIN = 1.0
 
 
 class Call(StrEnum):
-    """What a gateway asks for, as far as the order of its calls is concerned."""
+    """A call of a gateway, as far as the order of its calls matters."""
 
     #: The secrets: the first call.
     FIRST = "begin_synchronization"
@@ -129,5 +129,5 @@ async def note_delivered(transaction: Transaction, gateway_id: str, number: int)
 
 
 async def forget_new_database(transaction: Transaction, gateway_id: str) -> None:
-    """What a gateway lacked because its database is a new one was published."""
+    """Note that everything missing in a gateway's new database was published."""
     await transaction.execute(_QUERIES["forget_new_database"], gateway_id)

@@ -41,7 +41,7 @@ _logger = get_logger("policy-schemas")
 
 _Schema = Mapping[str, Any] | bool
 
-#: Keywords applied as they stand. `format` is not among them, because it means too many things, nor `uniqueItems`,
+#: Keywords applied as they are. `format` is not among them, because it means too many things, nor `uniqueItems`,
 #: because it costs too much.
 _SCALAR_KEYWORDS = frozenset(
     {
@@ -58,7 +58,7 @@ _NESTING_KEYWORDS = _NAMING_KEYWORDS | {
 }
 #: Keywords that accept less if the schemas in them accept more, so they apply only if those are complete.
 _STRICT_KEYWORDS = frozenset({"not", "oneOf", "if"})
-#: Keywords that gateways apply, but that are not applied here as they stand.
+#: Keywords that gateways apply, but that are not applied here as they are.
 _LEFT_OUT = frozenset({"$ref", "format", "uniqueItems", "pattern", "patternProperties"})
 
 

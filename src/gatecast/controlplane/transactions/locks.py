@@ -22,6 +22,6 @@ async def lock_gateway(transaction: Transaction, organization: str, gateway_id: 
 
 
 async def lock_gateways(transaction: Transaction, organization: str, gateway_ids: Iterable[str]) -> set[str]:
-    """Nobody else changes what runs on these gateways until the transaction ends; returns those that exist."""
+    """Lock what runs on these gateways until the transaction ends; return those that exist."""
     rows = await transaction.fetch(_QUERIES["lock_gateways"], organization, as_keys(gateway_ids))
     return {row["id"] for row in rows}

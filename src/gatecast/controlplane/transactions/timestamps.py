@@ -1,4 +1,4 @@
-"""What differs between databases in a row: SQLite keeps times as text."""
+"""Converts times in rows: SQLite stores them as text."""
 
 from __future__ import annotations
 

@@ -27,7 +27,7 @@ class UnitOfWork:
     transaction: Transaction
     #: In the order in which they are published.
     events: list[Event] = field(default_factory=list)
-    #: Where they stand in the logs; known once the change has ended.
+    #: The receipts of its events; known once the change has ended.
     receipts: Sequence[Receipt] = ()
     #: Rows that are not written yet, by the statement that writes all of its rows at once.
     _rows: dict[LiteralString, dict[Hashable, Mapping[str, object]]] = field(default_factory=dict)

@@ -25,7 +25,7 @@ _WAITED: dict[int | str, dict[str, Any]] = {
     202: {"model": IssuedApiKey, "description": NOT_EVERYWHERE[202]["description"]}
 }
 
-#: What a request without a body asks for.
+#: The meaning of a request without a body.
 _AS_BEFORE = RotatedApiKey(expires_at=None)
 
 

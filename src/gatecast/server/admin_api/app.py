@@ -77,7 +77,7 @@ class _AdminApp(FastAPI):
 
 @cache
 def _documentation() -> dict[str, Any]:
-    """What all routes say of themselves; every problem has the one shape."""
+    """The OpenAPI document of all routes; every problem has the same shape."""
     document = get_openapi(
         title="Gatecast",
         version=__version__,
@@ -89,12 +89,12 @@ def _documentation() -> dict[str, Any]:
     return document
 
 
-#: Words of ours, and those that generated clients are used to.
+#: Our verbs, and the usual ones of generated clients.
 _VERBS = {"show": "get", "read": "get", "change": "update", "explain": "explain", "note": "mark"}
 
 
 def operation_id(route: APIRoute) -> str:
-    """What generated clients call an operation: `show_gateway` is `getGateway`."""
+    """The name of an operation in generated clients: `show_gateway` is `getGateway`."""
     verb, *others = route.name.split("_")
     return _VERBS.get(verb, verb) + "".join(word.capitalize() for word in others)
 
@@ -145,7 +145,7 @@ async def build_routes(app: FastAPI) -> None:
     """Make the first requests as fast as those that follow.
 
     FastAPI builds a router's routes when a request first reaches it, which would hold up every gateway of the pod by
-    tenths of a second. A request for what no route serves reaches all of them.
+    tenths of a second. A request that no route serves reaches all routers.
     """
     scope = {"type": "http", "method": "GET", "path": "/-", "root_path": "", "headers": [], "query_string": b""}
     await app.router(scope, _nothing, _ignored)

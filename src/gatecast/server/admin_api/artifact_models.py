@@ -62,7 +62,7 @@ class DeploymentPage(Model):
 
 
 class GatewayDeploymentView(Model):
-    """What a gateway was told last of an artifact; of one that is deleted, only what says which one it was."""
+    """The last published deployment of an artifact on a gateway; for a deleted one, only its identity."""
 
     id: str
     gateway_id: str
@@ -81,7 +81,7 @@ class GatewayDeploymentView(Model):
 
 
 class GatewayDeployments(Model):
-    """A page of what a gateway was told to run, and not to run any more, by the ids of artifacts."""
+    """A page of what a gateway was told to run, or to stop running, by artifact id."""
 
     items: list[GatewayDeploymentView]
     next: str | None = Field(description=NEXT)
@@ -131,9 +131,9 @@ class NewPlacing(Placing):
 
 
 class ReadBack(Model):
-    """What is shown of an artifact and cannot be changed.
+    """The fields of an artifact that are shown and cannot be changed.
 
-    Whatever a change says of it is ignored, so that what was read can be sent back.
+    A change may contain them and they are ignored, so that a client can send back what it has read.
     """
 
     @model_validator(mode="before")
@@ -174,7 +174,7 @@ class ClashView(Model):
 
 
 class StoredPlacing(Model):
-    """What the control plane adds to an artifact."""
+    """The fields that the control plane adds to an artifact."""
 
     id: str
     handle: str
@@ -227,7 +227,7 @@ class NewApiKey(Model):
 
 
 class RotatedApiKey(Model):
-    """How a key goes on."""
+    """The expiry of a rotated key."""
 
     expires_at: datetime | None = Field(
         None,
@@ -246,7 +246,7 @@ def joined(name: str, *parts: type[BaseModel]) -> type[BaseModel]:
 
 
 def names_of(model: type[BaseModel]) -> set[str]:
-    """What its fields are called in bodies."""
+    """The names of its fields in bodies."""
     return {field.alias or name for name, field in model.model_fields.items()}
 
 
@@ -275,7 +275,7 @@ def in_place(document: A, stored: Artifact) -> A:
 
 
 def _derived(values: Mapping[str, Any]) -> set[str]:
-    """What nobody wrote."""
+    """The derived fields, which the operator did not write."""
     return {name for name, value in values.items() if isinstance(value, DerivedContext)}
 
 
@@ -320,7 +320,7 @@ def _clash_view(clash: Clash) -> ClashView:
 
 
 def document_dump(document: Artifact) -> dict[str, Any]:
-    """What an operator wrote, as JSON."""
+    """The operator's document, as JSON."""
     return document.model_dump(mode="json", by_alias=True, exclude_unset=True)
 
 

@@ -386,7 +386,7 @@ def _listed(view: dict[str, Any]) -> dict[str, Any]:
 
 
 def _cursor(after: str) -> tuple[int, str]:
-    """Where the page begins; a cursor that is none of ours begins at the beginning."""
+    """Where the page begins; an unknown cursor starts over."""
     revision, _, gateway_id = after.partition(":")
     is_ours = revision.isascii() and revision.isdigit() and len(revision) < 16  # noqa: PLR2004 - fits a bigint
     return (int(revision), gateway_id) if is_ours else _BEGINNING

@@ -59,6 +59,6 @@ async def list_audit_entries(
 
 
 def _cursor(after: str) -> tuple[int, str]:
-    """Where the page begins; a cursor that is none of ours begins at the newest."""
+    """Where the page begins; an unknown cursor begins at the newest."""
     asked_at, _, entry_id = after.partition(":")
     return (int(asked_at), entry_id) if asked_at.isascii() and asked_at.isdigit() and len(asked_at) < 16 else END  # noqa: PLR2004 - fits a bigint

@@ -19,7 +19,7 @@ from gatecast.errors import Forbidden, StorageError
 from gatecast.server.admission import client_address
 from gatecast.settings import Settings
 
-#: What changes nothing.
+#: The methods that change nothing.
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 #: Published events are in the logs that they were published to.
@@ -27,7 +27,7 @@ _NOT_AUDITED = frozenset({"publish_event", "publish_events"})
 
 
 class Audited(Protocol):
-    """What the audit needs of an application's context."""
+    """The parts of an application's context that the audit needs."""
 
     @property
     def audit(self) -> AuditLog:
@@ -35,7 +35,7 @@ class Audited(Protocol):
 
     @property
     def settings(self) -> Settings:
-        """Which proxies are believed."""
+        """The settings, which name the trusted proxies."""
 
 
 async def allow(request: Request, context: Audited, caller: Caller, *, door: str) -> None:
@@ -103,7 +103,7 @@ def require_admin(caller: Caller) -> None:
 def address_of(request: Request, settings: Settings) -> str:
     """The address that a request came from."""
     peer = request.client.host if request.client else "unknown"
-    # Without a proxy nobody is believed who speaks for others, so what they say is not read.
+    # Without a trusted proxy, forwarded addresses are not believed, so they are not read.
     said = ",".join(request.headers.getlist("X-Forwarded-For")) if settings.trusted_proxies else ""
     return client_address(peer, said, settings.trusted_proxies)
 

@@ -59,7 +59,7 @@ async def publish_events(
 
 
 def _events(bodies: Sequence[NewGatewayEvent], ids: Mapping[str, str]) -> list[Event]:
-    """The events, each of which is checked like one that comes alone."""
+    """The events, each checked like a single one."""
     mistakes = Mistakes()
     events = []
     for number, body in enumerate(bodies):
@@ -85,7 +85,7 @@ async def _published(context: AdminContext, organization: str, events: Sequence[
 
 
 async def _appended(context: AdminContext, events: Sequence[Event]) -> Sequence[Receipt]:
-    """A receipt for each event, after storing those that the log does not have already."""
+    """A receipt for each event, after storing those that the log lacks."""
     known = await known_in_log(context, events)
     new = [event for event in events if receipt_of(event, known) is None]
     receipts = iter(await context.hub.append(new) if new else ())

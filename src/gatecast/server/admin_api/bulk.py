@@ -29,12 +29,12 @@ _AT_A_TIME = 4
 #: Most entities of one gateway that are decided about in one request.
 _ENTITIES = 100
 
-#: So many failures are told.
+#: Most failures in an answer.
 _TOLD = 20
 
 
 class BulkAction(StrEnum):
-    """What is done for each gateway."""
+    """The action for each gateway."""
 
     DISCONNECT = "disconnect"
     RETRY_PARKED = "retry-parked"
@@ -43,7 +43,7 @@ class BulkAction(StrEnum):
 
 
 class NewBulk(Model):
-    """What to do, and for which gateways."""
+    """The action, and the gateways to apply it to."""
 
     action: BulkAction = Field(
         description="`disconnect`: close every connection, the gateways come back by themselves; `retry-parked` and "
@@ -71,7 +71,7 @@ class BulkFailure(Model):
 
 
 class BulkView(Model):
-    """What came of it."""
+    """The result for all gateways."""
 
     matched: int
     done: int = Field(description="Gateways that were changed.")

@@ -1,4 +1,4 @@
-"""What the admin API works with, and who is asking."""
+"""The parts that the admin API works with, and the caller of a request."""
 
 from __future__ import annotations
 
@@ -41,14 +41,14 @@ MAX_WAITS = 500
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class AdminContext:
-    """What the admin API works with."""
+    """The parts that the admin API works with."""
 
     hub: EventHub
     settings: Settings
     gateways: Gateways
     tokens: GatewayTokens
     admin_tokens: AdminTokens
-    #: How the gateways of organizations stand.
+    #: The state of the gateways, by organization.
     fleets: Fleets
     #: Records who requested which change.
     audit: AuditLog
@@ -60,11 +60,11 @@ class AdminContext:
     problems: Callable[[], Awaitable[list[str]]]
     #: Sends events to the next pod to see whether they arrive; None: it is switched off.
     probe: Probe | None = None
-    #: What is known of the database's standbys; None: nothing, or there can be none.
+    #: The database's standbys; None: unknown, or there can be none.
     replication: Callable[[], Replication | None] = lambda: None
     #: Where gateways connect to this pod, written host:port; empty: it is not known.
     gateway_address: str = ""
-    #: Whose JWTs are accepted beside admin tokens.
+    #: The issuer whose JWTs are accepted beside admin tokens.
     oidc: OidcIssuer | None = None
     #: Sessions of the console.
     cookies: SessionCookies = field(default_factory=lambda: SessionCookies(Encryption([])))
@@ -75,7 +75,7 @@ class AdminContext:
     #: Bounds the publishers that this pod lets wait for a gateway.
     waits: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(MAX_WAITS))
 
-    #: What changes among the deployments of organizations.
+    #: Recent changes of deployments, by organization.
     deployments: DeploymentLooks = field(init=False)
     #: Limits bad tokens.
     attempts: TokenAttempts = field(init=False)
@@ -120,7 +120,7 @@ async def caller_with(context: AdminContext, token: str) -> Caller:
     Raises:
         Unauthenticated: the token is not valid.
         Forbidden: it is valid, and names no organization.
-        StorageUnavailable, IssuerUnavailable: that cannot be told now.
+        StorageUnavailable, IssuerUnavailable: the caller is unknown now.
     """
     if context.oidc is not None and is_jwt(token):
         return await context.oidc.caller_with(token)

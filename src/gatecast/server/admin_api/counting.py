@@ -9,7 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from gatecast.telemetry import metrics
 
-#: What has no route, or a method that no route has: a client could name as many as it likes.
+#: Stands for unknown routes and methods: a client could name as many as it likes.
 _OTHER = "other"
 
 _METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})

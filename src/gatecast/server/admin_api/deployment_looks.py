@@ -1,4 +1,4 @@
-"""What changes among the deployments of organizations, seen once for everybody who follows them at this pod."""
+"""Recent changes of deployments, read once for all followers at this pod."""
 
 from __future__ import annotations
 
@@ -21,17 +21,17 @@ from gatecast.server.admin_api.shared_looks import SharedLooks
 #: change bears the time at which its transaction began.
 WINDOW = timedelta(seconds=60)
 
-#: What changes while nobody looks for so long, in seconds, may be too old for the next look: a transaction may have
-#: taken the other half of the window.
+#: After a gap of this many seconds, a change may be too old for the next look: a transaction may have taken the other
+#: half of the window.
 LONGEST_GAP = WINDOW.total_seconds() / 2
 
-#: Most changes that one look brings; of more than that in one window the oldest are not told.
+#: Most changes in one look; if a window has more, the oldest are left out.
 MOST_CHANGES = 5_000
 
-#: Organizations of which it is known what was seen last.
+#: Most organizations whose last look is remembered.
 _KEPT = 100
 
-#: What is shown of a deployment.
+#: The visible values of a deployment.
 Visible: TypeAlias = tuple[str, str, bool, datetime]
 
 
@@ -68,11 +68,11 @@ class DeploymentLooks:
         self._search = search
         self._clock = clock or asyncio.get_running_loop().time
         self._looks = SharedLooks(self._look, name="deployments", clock=clock)
-        #: What was seen last of each organization.
+        #: The last look at each organization.
         self._seen: OrderedDict[str, tuple[RecentDeployments, SeenDeployments]] = OrderedDict()
 
     async def look(self, organization: str) -> SeenDeployments:
-        """What changed within the last minute, as it was a second ago, or five where the database is slow.
+        """The changes of the last minute, as of one second ago, or five if the database is slow.
 
         Raises:
             StorageUnavailable: the database is away.

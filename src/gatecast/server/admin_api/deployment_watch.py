@@ -9,12 +9,12 @@ from gatecast.server.admin_api.context import AdminContext
 from gatecast.server.admin_api.deployment_looks import Visible, visible
 from gatecast.server.admin_api.lists import listed_deployment
 
-#: Most deployments that are told of in one portion.
+#: Most deployments in one portion.
 _PORTION = 200
 
 
 class DeploymentWatch:
-    """What one stream has said of deployments.
+    """The deployments that one stream has sent.
 
     Only the newest state of each is sent, so a client that reads slowly gets less and holds up nobody. A client that
     returns gets the changes of the last minute again. All streams of a pod share its looks.
@@ -24,10 +24,10 @@ class DeploymentWatch:
         self._context = context
         self._organization = organization
         self._gateway = gateway
-        #: What was seen of those that changed lately, and those that are to be told of.
+        #: The last seen values of recently changed deployments, and the deployments still to send.
         self._seen: dict[str, Visible] = {}
         self._due: dict[str, ListedDeployment] = {}
-        #: The artifacts that are known to be deleted, and those of them that are to be told of.
+        #: The artifacts known to be deleted, and the ones among them still to send.
         self._gone: frozenset[str] = frozenset()
         self._deleted: dict[str, DeletedArtifact] = {}
         #: When the last look began that this stream has seen, and whether there were more changes than that brings.
@@ -50,7 +50,7 @@ class DeploymentWatch:
         self._seen_at, self._more = seen.began_at, seen.more
 
     async def next_portion(self) -> str:
-        """The next part of what is to be said, as text; empty: there is no more."""
+        """The next part to send, as text; empty: there is no more."""
         if self._missed:
             self._missed = False
             return 'event: reload\ndata: {"list": "deployments"}\n\n'

@@ -74,7 +74,7 @@ async def show_event(
 
 
 def _views(deliveries: Sequence[Delivery], outcomes: Sequence[Outcome]) -> list[DeliveryView]:
-    """The ways; also of replicas of which only their word is known."""
+    """The deliveries, including replicas that only reported an outcome."""
     known = {each.replica for each in deliveries}
     forgotten = [DeliveryView(replica=each.replica, connection_id=None, pod_id=None, hops=[]) for each in outcomes]
     return [each for each in forgotten if each.replica not in known] + [

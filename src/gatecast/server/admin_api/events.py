@@ -55,7 +55,7 @@ async def publish_event(
     look, found = PublishedLook(context, receipt), Known()
     is_final = True
     if wait is not None:
-        # Of what is never acknowledged nothing more will be said: that it was confirmed is the final word.
+        # For types that are never acknowledged, a confirmation is the final answer.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
         answers = partial(Known.answers, wait=awaited)
         found = await Wait(context=context, request=request, look=look, answers=answers, seconds=timeout).ended(found)
@@ -80,7 +80,7 @@ def place_of(receipt: Receipt) -> tuple[str, ...]:
 
 
 def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
-    """What is said of an event that is durable."""
+    """The answer for a durable event."""
     return PublishedEvent(
         event_id=receipt.event_id,
         offset=None if receipt.pending else receipt.position.offset,
@@ -128,7 +128,7 @@ async def _published(context: AdminContext, event: Event, *, has_id: bool) -> Re
 
 
 async def _known(context: AdminContext, event: Event) -> Receipt | None:
-    """The receipt of an event whose id was published before, as far as that matters and can be told."""
+    """The receipt of an event whose id was published before, if that matters and is known."""
     if keeps_record_of(event.type) or keeps_event(event.type):
         return await known_for_sure(context, event)
     return receipt_of(event, await known_in_log(context, [event]))
@@ -195,7 +195,7 @@ async def list_events(
 async def page_of_log(
     context: AdminContext, organization: str, gateway_id: str, *, after: int, limit: int
 ) -> EventPage:
-    """What lies after this offset in the log of a gateway of the organization.
+    """The events after this offset in the log of a gateway of the organization.
 
     Raises:
         NotFound, UnknownGateway: it has no such gateway.
@@ -206,7 +206,7 @@ async def page_of_log(
     if isinstance(result, GatecastError):
         raise result
     if result is None:
-        # Its log is made by forwarding; deleted meanwhile, it has no status.
+        # Forwarding creates its log; a gateway deleted meanwhile has no status.
         await status_of(context, gateway_id)
         return EventPage(items=[], next=None)
     last = result.events[-1].offset if result.events else result.head
@@ -217,7 +217,7 @@ async def page_of_log(
 async def views_of(
     context: AdminContext, status: GatewayStatus, events: Sequence[RecordedEvent], *, epoch: UUID | None = None
 ) -> list[EventView]:
-    """Events of one gateway, with what is known of each; `epoch` is the one that they were read in."""
+    """Events of one gateway, with the state of each; `epoch` is the one that they were read in."""
     read = [event.checked() for event in events]
     outcomes = await context.hub.engine.outcomes.of_events(status.gateway_id, [event.offset for event in read])
     return [_shown(event, Position(epoch or status.epoch, event.offset), status, outcomes) for event in read]
@@ -242,7 +242,7 @@ def _shown(event: RecordedEvent, position: Position, status: GatewayStatus, outc
 
 
 def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
-    """What was said of an event; of several replicas' words, a rejection counts more."""
+    """The outcome of an event; if replicas differ, a rejection counts more."""
     mine = sorted((one for one in outcomes if one.offset == offset), key=lambda one: one.kind is OutcomeKind.APPLIED)
     if not mine:
         return None
@@ -250,7 +250,7 @@ def _worst(offset: int, outcomes: Sequence[Outcome]) -> OutcomeView | None:
 
 
 def outcome_view(one: Outcome) -> OutcomeView:
-    """What a gateway said, as it is shown."""
+    """The response model of an outcome."""
     return OutcomeView(replica=one.replica, kind=_SHOWN[one.kind], reason=one.reason, recorded_at=one.recorded_at)
 
 

@@ -1,6 +1,6 @@
-"""How the gateways of an organization stand, all together: counted, searched, filtered and sorted.
+"""The state of all gateways of an organization: counted, searched, filtered and sorted.
 
-One look takes two statements whatever the number of gateways, and serves everybody who asks at this pod.
+One look takes two statements for any number of gateways, and serves all callers at this pod.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ class FleetState(StrEnum):
 
 
 class Sort(StrEnum):
-    """What a list of gateways is sorted by."""
+    """The order of a list of gateways."""
 
     NAME = "name"
     LAG = "lag"
@@ -45,7 +45,7 @@ class Sort(StrEnum):
 
 
 class FleetGateway(NamedTuple):
-    """A gateway, and how its delivery stands, in few words."""
+    """A gateway, and a summary of its delivery."""
 
     gateway: GatewayName
     summary: DeliverySummary
@@ -77,7 +77,7 @@ class FleetGateway(NamedTuple):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class FleetFilter:
-    """Which gateways are wanted; what is empty does not matter."""
+    """Which gateways to list; an empty field matches all."""
 
     #: A part of the name or display name, in any case.
     text: str = ""
@@ -170,7 +170,7 @@ class Fleets:
         return await self._look(organization)
 
     async def seen(self, organization: str) -> Fleet:
-        """The same for one who only measures, and whom nobody asked."""
+        """Like `look`, for measuring: it does not count as a look by a caller."""
         return await self._looks.of(organization)
 
     def looked_at(self, *, within: float) -> list[str]:

@@ -20,7 +20,7 @@ from gatecast.storage.contract import Survey
 
 router = APIRouter(prefix="/api/v1", tags=["fleet"])
 
-#: Organizations that nobody looked at for this long are not measured any more, in seconds.
+#: An organization that nobody has looked at for this long is no longer measured; in seconds.
 ASKED_WITHIN = 24 * 60 * 60.0
 
 #: Most gateways whose latest confirmations are looked at in one measurement.
@@ -123,5 +123,5 @@ class FleetMeter:
 
 
 def _share(latencies: Sequence[float], share: float) -> float:
-    """What this share of them stays below; -1: there are none."""
+    """The value that this share of them stays below; -1: there are none."""
     return latencies[min(len(latencies) - 1, int(len(latencies) * share))] if latencies else -1.0

@@ -56,7 +56,7 @@ class PolicyView(Model):
 
 
 class PolicyList(Model):
-    """What a set of gateways has in common."""
+    """The policies that a set of gateways has in common."""
 
     items: list[PolicyView]
     silent: list[str] = Field(description="Gateways that have not announced anything yet: they offer nothing.")

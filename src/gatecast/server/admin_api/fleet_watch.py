@@ -1,4 +1,4 @@
-"""Tells one stream how gateways stand: each of them at first, and each again whenever it stands otherwise."""
+"""Sends one stream the state of gateways: each of them at first, and each again whenever it changes."""
 
 from __future__ import annotations
 
@@ -12,12 +12,12 @@ from gatecast.server.admin_api.why import why
 from gatecast.server.fleet_metrics import code_of
 from gatecast.storage.contract import GatewayStatus
 
-#: Most gateways that are told of in one portion.
+#: Most gateways in one portion.
 _PORTION = 200
 
 
 class FleetWatch:
-    """What one stream has said of its gateways.
+    """The states of gateways that one stream has sent.
 
     Only the newest state of each is sent, so a client that reads slowly gets less and holds up nobody. A client that
     returns gets all of them anew. All streams of a pod share its looks at the fleet.
@@ -27,17 +27,17 @@ class FleetWatch:
         self, context: AdminContext, organization: str, *, gateway: str, outcomes: OutcomeWatch | None = None
     ) -> None:
         self._context = context
-        #: What became of the events that the same stream has shown.
+        #: The outcomes of the events that the same stream has shown.
         self._outcomes = outcomes
         self._organization = organization
         self._gateway = gateway
         self._fleet: Fleet | None = None
-        #: How each gateway stood when it was looked at last, and those that are to be told of; None: it is gone.
+        #: The last seen state of each gateway, and the states still to send; None: it is gone.
         self._seen: dict[str, FleetGateway] = {}
         self._due: dict[str, FleetGateway | None] = {}
 
     async def look(self) -> None:
-        """Find out who stands otherwise."""
+        """Find out which states have changed."""
         fleet = await self._context.fleets.look(self._organization)
         if fleet is not self._fleet:
             self._fleet = fleet
@@ -53,7 +53,7 @@ class FleetWatch:
         self._seen = present
 
     async def next_portion(self) -> str:
-        """The next part of what is to be said, as text; empty: there is no more."""
+        """The next part to send, as text; empty: there is no more."""
         names = list(self._due)[:_PORTION]
         if not names:
             return ""

@@ -21,7 +21,7 @@ from gatecast.server.admin_api.stream_position import StreamPosition
 from gatecast.storage.contract import Changes, Place, ReadRequest, ReadResult
 from gatecast.storage.reading import ReadAnswer, read_each
 
-#: What is read in one turn; a slow client holds no more than this in memory.
+#: Limits of one read; a slow client holds no more than this in memory.
 _GATEWAYS_PER_READ = 8
 _EVENTS_PER_GATEWAY = 100
 _BYTES_PER_GATEWAY = 128 * 1024
@@ -34,10 +34,10 @@ _MOST_STRANGERS = 100_000
 
 
 class Follower:
-    """What one stream has shown, and what it has to show next.
+    """The progress of one stream through the logs of its gateways.
 
-    It goes in rounds. A round asks which logs changed since the marker of the round before, and reads them to the end
-    that they had then, in the order of the gateways' ids; so its place in it tells of each gateway what was shown.
+    It goes in rounds. A round asks which logs changed since the previous round's marker, and reads them to the end that
+    they had then, in the order of the gateways' ids. So the place in a round tells for each gateway what was shown.
     """
 
     def __init__(self, context: AdminContext, organization: str, *, gateway: str) -> None:
@@ -48,7 +48,7 @@ class Follower:
         self._history: tuple[UUID, str] = UUID(int=0), ""
         #: Everything that was committed before it was shown, and what the round has to reach.
         self._since = self._until = 0
-        #: Of each gateway that had something to show: its log, and the offset up to which that was shown.
+        #: For each gateway with shown events: its log, and the offset up to which it was shown.
         self._shown: dict[str, Place] = {}
         #: Gateways that have changed and belong to others.
         self._strangers: set[str] = set()
@@ -56,9 +56,9 @@ class Follower:
         self._waiting: list[str] = []
         #: Logs that alone could not be read; the next round tries them again.
         self._put_off: set[str] = set()
-        #: Those of which that was told.
+        #: Gateways that were reported as unreadable.
         self._unreadable: set[str] = set()
-        #: Where a client goes on from, until the round that it left is over.
+        #: Where a client resumes, until the round that it left is over.
         self._resumed: StreamPosition | None = None
         self._notices: list[str] = []
         #: The events that were shown last: gateway and offset.
@@ -101,7 +101,7 @@ class Follower:
 
     @property
     def position(self) -> StreamPosition:
-        """Where the stream stands: what comes after it was not shown yet, or may come again."""
+        """The position of the stream: later events were not shown yet, or may come again."""
         epoch, copy = self._history
         behind = min([*self._waiting[:1], *self._put_off], default="")
         place = self._shown.get(behind, Place(0, 0, is_gap=False))
@@ -169,7 +169,7 @@ class Follower:
         self._end_round()
 
     async def _find_places(self, names: Sequence[str]) -> None:
-        """What was shown of gateways that have something to show for the first time."""
+        """Find the shown offsets of gateways that have events for the first time."""
         mine = {self._gateway} if self._gateway else await self._context.gateways.among(self._organization, names)
         if len(self._strangers) > _MOST_STRANGERS:
             self._strangers.clear()
@@ -195,7 +195,7 @@ class Follower:
             self._resumed = None
 
     async def next_portion(self) -> str:
-        """The next part of what is new, as text; empty: there is no more."""
+        """The next new messages, as text; empty: there are no more."""
         if self._notices:
             notices, self._notices = self._notices, []
             return self._portion(notices)
@@ -222,10 +222,10 @@ class Follower:
         )
 
     def _messages(self, name: str, result: ReadAnswer) -> list[str]:
-        """What a read brought; the log is read to its end when it brought nothing more.
+        """The messages for a read; the log is read to its end once a read returns nothing more.
 
         Raises:
-            GatecastError: it is not this log that is at fault.
+            GatecastError: the fault is not in this log.
         """
         if isinstance(result, GatecastError):
             if concerns_everyone(result):
@@ -258,7 +258,7 @@ class Follower:
             return []
         before = self._shown[name]
         if before.log_id != result.log_id or before.offset > result.head:
-            # Another log, or one that does not hold what was shown: it is read from its beginning.
+            # Another log, or one without the shown events: it is read from its beginning.
             self._shown[name] = Place(result.log_id, 0, is_gap=False)
             return [] if before.log_id != result.log_id else [_gap(reason="position", gatewayId=name)]
         messages = []
@@ -309,7 +309,7 @@ def _unreadable(gateway_id: str, reason: str | None) -> str:
 
 
 def _event(recorded: RecordedEvent) -> str:
-    """One that nobody can read is shown by its id and with the reason, so that what follows it is shown as well."""
+    """The message for an event; an unreadable one has its id and the reason, so that later ones are shown as well."""
     event = recorded.checked()
     trouble = {} if event.undeliverable is None else {"undeliverable": event.undeliverable}
     return json.dumps(

@@ -15,10 +15,10 @@ from gatecast.server.admin_api.context import AdminContext
 from gatecast.storage.contract import Receipt
 from gatecast.waiting import together
 
-#: An answer waits so long for offsets, in seconds, if its request asks to wait for nothing.
+#: Longest wait of an answer for offsets, in seconds, if the request does not ask to wait.
 _OFFSET_TIME_LIMIT: Final = 1.0
 
-#: The log has so long to say which ids it knows, in seconds.
+#: Longest wait for the log to say which ids it knows, in seconds.
 _KNOWN_TIME_LIMIT: Final = 1.0
 
 
@@ -61,7 +61,7 @@ async def log_made_soon(context: AdminContext, gateway_id: str) -> None:
 async def _placed(context: AdminContext, receipt: Receipt) -> Receipt:
     if not receipt.pending:
         return receipt
-    # Durable it is, and what became of it since cannot be told.
+    # The event is durable, and its later state is unknown now.
     with suppress(StorageError, EventNotForwarded):
         return replace(receipt, position=await context.hub.outbox.wait_until_forwarded(receipt))
     return receipt
@@ -73,10 +73,10 @@ def is_log_away(context: AdminContext) -> bool:
 
 
 async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mapping[tuple[str, UUID], Position]:
-    """Where the log has events of these gateways and ids already, if there is an outbox and the log can be asked.
+    """The positions of these gateways' events that the log has already, if there is an outbox and the log answers.
 
-    The log may know ids that the outbox keeps no more. What is published again after that is not published, so that it
-    has the same answer; the log would not store it a second time either.
+    The log may know ids that the outbox no longer keeps. An event with such an id is not published again, so that the
+    answer is the same; the log would not store it twice either.
     """
     if not context.hub.has_outbox or is_log_away(context):
         return {}
@@ -95,13 +95,13 @@ async def known_in_log(context: AdminContext, events: Sequence[Event]) -> Mappin
 
 
 async def known_for_sure(context: AdminContext, event: Event) -> Receipt | None:
-    """The receipt of an event whose id was published before; None if it is new, as it is where there is no outbox.
+    """The receipt of an event whose id was published before; None if it is new, or if there is no outbox.
 
-    For what changes tables as well: the change that was made before must not be made again, after later ones. What is
-    published at the same time, the transaction of the change finds.
+    For events that also change tables: an old change must not be repeated after later ones. A concurrent publish is
+    found by the transaction of the change.
 
     Raises:
-        RepeatUncertain: nobody can tell: the log cannot be asked, and the outbox does not know the ids of long enough.
+        RepeatUncertain: the log cannot be asked, and the outbox has not kept ids for long enough.
     """
     if not context.hub.has_outbox:
         return None

@@ -96,7 +96,7 @@ async def list_gateways(
     if sort is Sort.NAME:
         begin = bisect_right(found, after, key=lambda each: each.gateway.name)
     else:
-        # What such a list is sorted by changes all the time, so its pages go on by number.
+        # The sort keys change all the time, so its pages continue by number.
         begin = int(after) if after.isascii() and after.isdigit() else 0
     shown, following = found[begin : begin + limit], begin + limit
     last = (shown[-1].gateway.name if sort is Sort.NAME else str(following)) if following < len(found) else None
@@ -220,7 +220,7 @@ async def list_gateway_deployments(
 
 
 async def _handled(context: AdminContext, gateway_id: str, deleted: Sequence[LastPublished]) -> list[LastPublished]:
-    """Those whose deletion the gateway has confirmed: the control plane forgets them when it connects again."""
+    """Deletions that the gateway has confirmed: the control plane forgets them when the gateway reconnects."""
     if not deleted:
         return []
     confirmed = (await status_of(context, gateway_id)).confirmed

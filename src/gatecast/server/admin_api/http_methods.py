@@ -1,4 +1,4 @@
-"""What HTTP asks of every resource: HEAD wherever there is GET, and an answer 405 that names every method there is."""
+"""HTTP's rules for every resource: HEAD wherever there is GET, and a 405 that names every allowed method."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 
 
 class HeadAsGet:
-    """Answers HEAD with the head of what GET would be answered with; what would never end, ends there, too."""
+    """Answers HEAD with the head of GET's answer; an endless answer ends there, too."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app

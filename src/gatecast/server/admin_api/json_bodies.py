@@ -57,7 +57,7 @@ def read_json(body: bytes) -> Any:  # noqa: ANN401 - JSON
 
 
 def _check_values(body: bytes) -> None:
-    """Bound the memory and time that decoding takes. Commas in texts count as well; nobody comes near."""
+    """Bound the memory and time that decoding takes. Commas in strings count as well; real bodies stay far below."""
     if (values := body.count(b",") + body.count(b"[") + body.count(b"{")) > MAX_VALUES:
         raise InvalidValue("body", values, f"hold at most {MAX_VALUES:,} values")
 
@@ -81,7 +81,7 @@ class JsonRoute(APIRoute):
     """A route whose requests are read by the grammar."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What the framework calls with a request."""
+        """The handler that the framework calls with a request."""
         handle, reads_body = super().get_route_handler(), self.body_field is not None
 
         async def handler(request: Request) -> Response:

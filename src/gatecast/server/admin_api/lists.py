@@ -88,7 +88,7 @@ class ListedDeploymentView(DeploymentView):
 
 
 class DeploymentsPage(Model):
-    """A page of what gateways were told last, by artifact and the name of the gateway."""
+    """A page of the last published deployments, by artifact and gateway name."""
 
     items: list[ListedDeploymentView]
     next: str | None = Field(description=NEXT)

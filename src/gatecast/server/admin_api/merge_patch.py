@@ -26,7 +26,7 @@ def merged(stored: object, patch: object) -> object:
 def patch_schema(model: type[BaseModel]) -> dict[str, Any]:
     """The JSON schema of a patch: the fields of the model, at every depth, none of which is required.
 
-    Arrays are replaced as a whole, so what is in them is described as the model does.
+    Arrays are replaced as a whole, so their elements are described as in the model.
     """
     schema = model.model_json_schema()
     return _patch(schema, schema.get("$defs", {}))

@@ -96,7 +96,7 @@ class NewGateway(Model):
 
 
 class GatewayChanges(Model):
-    """What to change; what is not named stays."""
+    """The fields to change; others stay."""
 
     name: Name | None = Field(None, examples=["edge-eu-1"])
     display_name: Text | None = Field(None, examples=["Europe 1"])
@@ -131,7 +131,7 @@ class ConnectionView(Model):
 
 
 class GatewaySummary(Model):
-    """A gateway, and how its delivery stands."""
+    """A gateway, and the state of its delivery."""
 
     id: str
     name: str
@@ -224,7 +224,7 @@ class NewEvent(Model):
 
 
 class PublishedEvent(Model):
-    """Where an event stands, once it is durable."""
+    """The position and state of an event, once it is durable."""
 
     event_id: UUID
     offset: _Offset
@@ -267,7 +267,7 @@ class NewEvents(Model):
 
 
 class PublishedGatewayEvent(Model):
-    """Where one of several events stands, once all are durable."""
+    """The position and state of one of several events, once all are durable."""
 
     gateway_id: str
     event_id: UUID
@@ -280,13 +280,13 @@ class PublishedGatewayEvent(Model):
 
 
 class PublishedEvents(Model):
-    """What became of events that were published together."""
+    """The results of events that were published together."""
 
     items: list[PublishedGatewayEvent] = Field(description="In the order of the request.")
 
 
 class GatewayEventState(Model):
-    """Where the last event of a change stands at one gateway."""
+    """The state of a change's last event at one gateway."""
 
     gateway_id: str
     event_id: UUID
@@ -306,7 +306,7 @@ class GatewayEventStates(Model):
 
 
 class OutcomeView(Model):
-    """What a gateway said of an event."""
+    """The outcome of an event that a gateway reported."""
 
     replica: str
     kind: Literal["applied", "rejected", "skipped", "held", "released", "undeliverable", "unknown"] = Field(
@@ -342,9 +342,9 @@ class EventView(Model):
 
 
 class ParkedView(Model):
-    """An entity of which a gateway rejected an event, or of which an event cannot be delivered to it.
+    """An entity with an event that a gateway rejected, or that cannot be delivered to it.
 
-    Later events of it are held and everything else flows. An unmodified gateway cannot reject: its log waits.
+    Its later events are held and everything else flows. An unmodified gateway cannot reject: its log waits.
     """
 
     entity_type: str

@@ -37,7 +37,7 @@ async def ids_of_gateways(context: AdminContext, organization: str, named: Itera
 
 
 async def artifact_id_of(context: AdminContext, organization: str, collection: str, named: str) -> str:
-    """The id of the artifact of a collection that is named by its id or its handle.
+    """The id of an artifact in a collection, named by its id or its handle.
 
     Raises:
         NotFound: there is none of this handle.

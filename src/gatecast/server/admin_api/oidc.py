@@ -60,7 +60,7 @@ MAX_ANSWER_BYTES = 512 * 1024
 #: Most keys of an issuer.
 MAX_KEYS = 100
 
-#: What comes of looking into an answer that is not what it should be.
+#: The errors of reading a malformed answer.
 _SENSELESS = (ValueError, KeyError, TypeError, AttributeError)
 
 #: The JSON object at a URL; raises OSError, TimeoutError, ValueError or aiohttp.ClientError when there is none.
@@ -136,10 +136,10 @@ def _object(value: object) -> Mapping[str, Any]:
 
 
 async def configuration_of(issuer: str, fetch: Fetch) -> Mapping[str, Any]:
-    """What an issuer says of itself.
+    """The configuration that an issuer publishes.
 
     Raises:
-        ValueError, KeyError: it speaks of another one.
+        ValueError, KeyError: it names another issuer.
     """
     configuration = await fetch(f"{issuer.rstrip('/')}/.well-known/openid-configuration")
     if configuration["issuer"] != issuer:
@@ -149,7 +149,7 @@ async def configuration_of(issuer: str, fetch: Fetch) -> Mapping[str, Any]:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Authorization:
-    """What a browser brought back from the issuer, and what it took along on its way there."""
+    """The code that a browser brought back from the issuer, and the secrets of its log-in."""
 
     code: str
     #: Proves that the browser that brings the code has asked for it (PKCE).
@@ -165,8 +165,8 @@ class Authorization:
 class _IssuerKeys:
     """The public keys of an issuer, by their id.
 
-    Known keys serve while the issuer is asked for new ones, so an issuer that hangs delays only those whose key nobody
-    knows. An unknown key makes us ask at once, at most every few seconds.
+    Known keys serve while the issuer is asked for new ones, so a hanging issuer delays only tokens with an unknown key.
+    An unknown key makes us ask at once, at most every few seconds.
     """
 
     def __init__(self, issuer: str, *, fetch: Fetch, clock: Callable[[], float]) -> None:
@@ -239,7 +239,7 @@ class _Key:
 
     key_id: str
     public: Any
-    #: What it may sign with: what it says, else what keys of its type can.
+    #: The algorithms it may sign with: those it names, or else those of its type.
     algorithms: frozenset[str]
 
 
@@ -310,7 +310,7 @@ class OidcIssuer:
         return self._caller_in(await self._claims_of(token, self._audience))
 
     async def authorization_endpoint(self) -> str:
-        """Where browsers are sent to log in.
+        """The address to which browsers are sent to log in.
 
         Raises:
             IssuerUnavailable: that cannot be told now.
@@ -408,7 +408,7 @@ class OidcIssuer:
         return self._claims(token, algorithm, keys, audience)
 
     async def _keys_of(self, token: str) -> tuple[str, Sequence[_Key]]:
-        """What the token says that it is signed with, and the keys that it may be signed with."""
+        """The algorithm that the token names, and the keys that may have signed it."""
         if len(token) > MAX_TOKEN_LENGTH:
             raise Unauthenticated
         try:
@@ -416,14 +416,14 @@ class OidcIssuer:
         except jwt.PyJWTError:
             raise Unauthenticated from None
         algorithm, key_id = header.get("alg"), header.get("kid")
-        # What can never be valid does not make us ask the issuer.
+        # A token that can never be valid does not make us ask the issuer.
         if algorithm not in ALGORITHMS or not isinstance(key_id, str):
             raise Unauthenticated
         # A token does not choose how it is checked: the key does.
         return algorithm, [key for key in await self._keys.find(key_id) if algorithm in key.algorithms]
 
     def _claims(self, token: str, algorithm: str, keys: Sequence[_Key], audience: str) -> Mapping[str, Any]:
-        """What the token says, if one of the keys has signed it; several may share an id while they are replaced."""
+        """The token's claims, if one of the keys has signed it; several keys may share an id during a rotation."""
         for key in keys:
             try:
                 return self._decoded(token, algorithm, key, audience)

@@ -57,7 +57,7 @@ def describe_outbox(hub: EventHub) -> str | None:
 
 
 def describe_probe(probe: Probe | None) -> str:
-    """What became of the last events of this pod's probe, in a few words."""
+    """The result of the last events of this pod's probe, in a few words."""
     if probe is None:
         return "off"
     counts = probe.recent
@@ -83,12 +83,12 @@ async def read_metrics(request: Request, context: Context) -> Response:
 
 @router.get("/openapi.json", include_in_schema=False)
 async def read_documentation(request: Request) -> JSONResponse:
-    """What every route says of itself, as OpenAPI. It is put together in a thread, so that no gateway waits for it."""
+    """The documentation of every route, as OpenAPI. It is built in a thread, so that no gateway waits for it."""
     return JSONResponse(await asyncio.to_thread(request.app.openapi))
 
 
 @router.get("/asyncapi.yaml", include_in_schema=False)
 async def read_protocol() -> Response:
-    """What gateways and pods say to each other, as AsyncAPI: for those who write a client in another language."""
+    """The protocol between gateways and pods, as AsyncAPI: for writing a client in another language."""
     text = resources.files("gatecast.protocol").joinpath("asyncapi.yaml").read_text("utf-8")
     return Response(text, media_type="application/yaml")

@@ -20,12 +20,12 @@ _LONGEST_PAUSE = 15.0
 
 
 class OutcomeWatch:
-    """What a stream has said of the events that it has shown."""
+    """The outcomes that a stream has sent for the events that it has shown."""
 
     def __init__(self, context: AdminContext, shown: deque[tuple[str, int]]) -> None:
         self._context = context
         self._shown = shown
-        #: What was said of each replica's word: its kind.
+        #: The kind of outcome that was sent for each replica's report.
         self._said: OrderedDict[tuple[str, int, str], str] = OrderedDict()
         self._due: list[str] = []
         #: The offset up to which positions have passed shown events whose outcomes were looked up for that, by gateway.
@@ -35,7 +35,7 @@ class OutcomeWatch:
         self._pause = _FIRST_PAUSE
 
     async def look(self) -> None:
-        """Find out what was said of events since."""
+        """Find new outcomes of the shown events."""
         now = asyncio.get_running_loop().time()
         if self._shown and self._shown[-1] != self._newest:
             self._newest, self._pause = self._shown[-1], _FIRST_PAUSE
@@ -77,7 +77,7 @@ class OutcomeWatch:
         return len(self._due) > before
 
     async def next_portion(self) -> str:
-        """What is to be said, as text; empty: nothing."""
+        """The next part to send, as text; empty: there is none."""
         due, self._due = self._due, []
         return "".join(due)
 

@@ -1,4 +1,4 @@
-"""`/api/v1/gateways/{id}/parked`: entities of which a gateway rejected an event, and what becomes of them."""
+"""`/api/v1/gateways/{id}/parked`: entities with a rejected event, and decisions about them."""
 
 from __future__ import annotations
 

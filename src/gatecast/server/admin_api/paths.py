@@ -33,7 +33,7 @@ IfMatch = Annotated[str | None, Header(max_length=64, description="Change only i
 Timeout = Annotated[float, Query(ge=0, le=MAX_WAIT, description="How long to wait, in seconds.")]
 
 
-#: What an answer says where the new resource is.
+#: The headers of an answer that names a new resource.
 CREATED: dict[int | str, dict[str, Any]] = {
     201: {"headers": {"Location": {"description": "Where it is.", "schema": {"type": "string"}}}}
 }
@@ -50,7 +50,7 @@ def location_of(*parts: str | int) -> str:
 
 
 def etag_of(version: int) -> str:
-    """What names this version of a resource."""
+    """The ETag of this version of a resource."""
     return f'"{version}"'
 
 

@@ -28,7 +28,7 @@ from gatecast.server.error_replies import (
 )
 from gatecast.telemetry import get_logger
 
-#: What is refused here may be a secret, so it is not shown again (scenario S39).
+#: A refused value of these fields may be a secret, so it is not shown again (scenario S39).
 _PRIVATE = frozenset(
     {"data", "properties", "auth", "value", "params", "policies", "globalPolicies", "operationPolicies"}
 )
@@ -36,7 +36,7 @@ _PRIVATE = frozenset(
 #: Kinds of broken rules that are about a field and not about its value.
 _WITHOUT_VALUE = frozenset({"missing", "extra_forbidden", "json_invalid"})
 
-#: What stands where an object or a list belongs may be the text of one, with the secrets in it.
+#: A value in place of an object or list may be its text, with the secrets in it.
 _STRUCTURES = frozenset(
     {"dict_type", "list_type", "mapping_type", "model_attributes_type", "model_type", "set_type", "tuple_type"}
 )
@@ -96,7 +96,7 @@ async def _on_body_unreadable(request: Request, error: Exception) -> JSONRespons
 
 
 async def _on_http_error(request: Request, error: Exception) -> JSONResponse:
-    """What the framework refuses by itself: no such route, no such method, a body that is no text."""
+    """Refusals by the framework itself: no such route, no such method, a body that is not text."""
     assert isinstance(error, HTTPException)  # noqa: S101 - registered for it
     title = HTTPStatus(error.status_code).phrase
     body = {"type": "about:blank", "title": title, "status": error.status_code, "detail": error.detail}

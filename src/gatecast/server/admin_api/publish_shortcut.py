@@ -1,7 +1,7 @@
-"""The short way of the request that comes most: publishing one event, without waiting for its gateway.
+"""The fast path for the most frequent request: publishing one event, without waiting for its gateway.
 
-It gives the same answers as the route, and takes a third of its time. What it does not understand, or finds fault with
-before anything was stored, goes the long way, as it came.
+It gives the same answers as the route, in a third of its time. A request that it does not understand, or finds fault
+with before anything was stored, goes to the route unchanged.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from gatecast.server.admin_api.paths import location_of
 from gatecast.server.admin_api.problems import answer_error
 from gatecast.server.admin_api.waits import Known
 
-#: What the path looks like that names the gateway by an id of ours; others name it otherwise.
+#: A path that names the gateway by its id.
 _PATH = re.compile(r"/api/v1/gateways/([0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12})/events")
 
 _ROUTE = ShortWay("/api/v1/gateways/{gateway_id}/events")
@@ -57,7 +57,7 @@ class PublishShortcut:
             await answer(scope, receive, send)
 
     async def _read(self, receive: Receive) -> tuple[list[Message], bytes | None]:
-        """What was read, and the body in it; None: it is too large, or breaks off."""
+        """The messages read, and the body in them; None: it is too large, or breaks off."""
         messages: list[Message] = []
         parts: list[bytes] = []
         left = self._most_bytes
@@ -106,7 +106,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
 
 def _event_in(body: bytes, gateway_id: str) -> tuple[Event, bool] | None:
-    """The event that is described there, and whether its id is; None: it is none, as the long way finds as well."""
+    """The event in the body, and whether the body has its id; None: there is none, and the route reports why."""
     try:
         said = read_json(body)
         if type(said) is not dict or any(type(value) is not _FIELDS.get(name) for name, value in said.items()):

@@ -18,7 +18,7 @@ _TRACE = b"traceparent"
 
 
 class HasSettings(Protocol):
-    """What knows whether lines are wanted."""
+    """An object with the settings, which say whether to log requests."""
 
     @property
     def settings(self) -> Settings:

@@ -1,4 +1,4 @@
-"""One look for everybody who asks at the same time: many open pages cost the database no more than one."""
+"""One look for all callers that ask at the same time: many open pages cost the database no more than one."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class SharedLooks(Generic[T]):
         self._looks: OrderedDict[str, _Look[T]] = OrderedDict()
 
     def of(self, organization: str) -> Awaitable[T]:
-        """What was seen of an organization a second ago, or up to five if looks are slow; fails as the look fails."""
+        """The look at an organization of a second ago, or up to five if looks are slow; fails as the look fails."""
         look = self._looks.get(organization)
         if look is None or not look.holds(self._clock()):
             look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock)

@@ -39,13 +39,13 @@ _Check: TypeAlias = Callable[[], Awaitable[bool]]
 
 
 class _Part(Protocol):
-    """Something that a stream tells. What fails loses nothing: that is found the next time."""
+    """A source of a stream's messages. A failure loses nothing: the next look finds it."""
 
     async def look(self) -> None:
         """Find out what is new."""
 
     async def next_portion(self) -> str:
-        """The next part of what is new, as text; empty: there is no more now."""
+        """The next new messages, as text; empty: there are no more now."""
 
 
 _EXAMPLE = """\
@@ -132,7 +132,7 @@ async def follow(
 
 
 async def _is_still(context: AdminContext, token: str, organization: str) -> bool:
-    """False when the token was revoked or is over; true as long as that cannot be told."""
+    """False if the token was revoked or has expired; true while that is unknown."""
     try:
         return (await caller_with(context, token)).organization == organization
     except (Unauthenticated, Forbidden):
@@ -142,7 +142,7 @@ async def _is_still(context: AdminContext, token: str, organization: str) -> boo
 
 
 class EventStream(StreamingResponse):
-    """Server-sent events that do not end by themselves; a pod gives only so many streams at the same time."""
+    """An endless stream of server-sent events; a pod limits the number of streams."""
 
     def __init__(self, context: AdminContext, messages: AsyncIterator[str]) -> None:
         super().__init__(messages, media_type="text/event-stream")
@@ -162,7 +162,7 @@ class EventStream(StreamingResponse):
 
 
 class _Reading:
-    """What a stream tells, and whether all of it can be read."""
+    """The sources of a stream, and whether all of them can be read."""
 
     def __init__(self, organization: str, parts: Sequence[_Part]) -> None:
         self.parts = parts
@@ -195,7 +195,7 @@ class _Reading:
 async def _stream(
     context: AdminContext, follower: Follower, reading: _Reading, is_allowed: _Check
 ) -> AsyncIterator[str]:
-    # A client that leaves before anything came knows where to go on, too.
+    # So a client that leaves before the first event can also resume.
     yield f": following\nid: {follower.position}\n\n"
     clock = asyncio.get_running_loop().time
     checked_at = silent_since = clock()

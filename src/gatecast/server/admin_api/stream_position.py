@@ -1,4 +1,4 @@
-"""Where a stream of events stands, and how a client carries that."""
+"""The position of a stream of events, and its form as an id for clients."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class StreamPosition:
 
     #: The history that the rest belongs to.
     epoch: UUID
-    #: Which copy of the tables it is, in short.
+    #: A short name of the copy of the tables.
     copy: str
-    #: Of every gateway everything was shown that was committed before this marker …
+    #: For every gateway, everything committed before this marker was shown …
     since: int
-    #: … and of those before `gateway` also what was committed before this one.
+    #: … and for gateways before `gateway` also everything committed before this one.
     until: int
     #: The gateway that the round has come to; empty: the next round has not begun.
     gateway: str = ""
-    #: Of that gateway's log everything was shown …
+    #: In that gateway's log everything was shown …
     log_id: int = 0
     #: … up to here.
     offset: int = 0
@@ -48,7 +48,7 @@ class StreamPosition:
 
     @classmethod
     def parse(cls, text: str) -> Self | None:
-        """The position that was written like this; None: one of an earlier release, which nobody can go on from.
+        """The position with this text form; None: one of an earlier release, which cannot be resumed.
 
         Raises:
             InvalidValue: none was.

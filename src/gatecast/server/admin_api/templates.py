@@ -31,7 +31,7 @@ class TemplateView(LlmProviderTemplate):
 
 
 class ChangedTemplate(LlmProviderTemplate):
-    """A template that may be the one that was read; what cannot be changed of it is ignored."""
+    """A template as it was read; fields that cannot be changed are ignored."""
 
     read_only: ReadOnly = None
     etag: ReadOnly = None

@@ -52,14 +52,14 @@ class WaitFor(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of an event that is durable."""
+    """The known state of a durable event."""
 
     state: EventState = "stored"
     #: Why it was rejected.
     reason: str = ""
 
     def answers(self, wait: WaitFor) -> bool:
-        """Whether waiting longer would tell no more."""
+        """Whether waiting longer would change nothing."""
         return self.state in (wait, "applied", "rejected")
 
 
@@ -68,20 +68,19 @@ class Wait(Generic[T]):
     """A caller that waits for a gateway."""
 
     context: AdminContext
-    #: Its request: when it is gone, nobody waits any more.
+    #: The caller's request: the wait ends when the caller has gone.
     request: Request
     #: Finds out what is known.
     look: Callable[[], Awaitable[T]]
-    #: Whether waiting longer would tell no more.
+    #: Whether waiting longer would change nothing.
     answers: Callable[[T], bool]
     #: At most this long.
     seconds: float
 
     async def ended(self, known: T) -> T:
-        """What is known once it is what was waited for, or once the time is over; at least what is known already.
+        """The state that was waited for, or the last one when the time is over; at least the present state.
 
-        What is waited for is durable already, so trouble with the database or the end of this pod ends the wait and
-        is no error.
+        The event is durable already, so a database problem or the end of this pod just ends the wait.
         """
         if self.context.waits.locked():
             return await self._look(known)
@@ -112,7 +111,7 @@ class Wait(Generic[T]):
 
 
 def known(position: Position, status: GatewayStatus, outcomes: Iterable[Outcome]) -> Known:
-    """What is known of the event at a position.
+    """The state of the event at a position.
 
     Read `outcomes` after `status`: a position passes a rejected event only once the rejection is stored.
     """
@@ -138,7 +137,7 @@ class PublishedLook:
     receipt: Receipt
 
     async def __call__(self) -> Known:
-        """What is known of it.
+        """The present state of the event.
 
         Raises:
             UnknownGateway: its gateway was deleted meanwhile.
@@ -176,9 +175,9 @@ class WaitPolicy:
     seconds: float
 
     async def told(self, receipts: Iterable[Receipt]) -> list[GatewayEventState]:
-        """What is known of a change at each gateway, once all have confirmed it or the time is over.
+        """The state of a change at each gateway, once all have confirmed it or the time is over.
 
-        Of several events for one gateway its last one counts: events are confirmed in order.
+        If a gateway has several events, the last one counts: events are confirmed in order.
         """
         last = {receipt.gateway_id: receipt for receipt in receipts}
         told = [_told(receipt, Known()) for receipt in last.values()]
@@ -191,7 +190,7 @@ class WaitPolicy:
         return await wait.ended(told)
 
     def waited_in_vain(self, told: Iterable[GatewayEventState]) -> bool:
-        """Whether the caller waited in vain for one of them, or for nobody: then no gateway has confirmed anything."""
+        """Whether the caller waited in vain for one of them, or had no gateway to wait for."""
         states = [each.state for each in told]
         return self.wait is not None and (not states or not {*states} <= {"confirmed", "applied"})
 
@@ -224,7 +223,7 @@ def _is_final_everywhere(told: Iterable[GatewayEventState]) -> bool:
     return all(each.state not in _OPEN for each in told)
 
 
-#: Of which more will be known.
+#: States that can still change.
 _OPEN = frozenset({"pending", "stored"})
 
 
@@ -237,7 +236,7 @@ class _Everywhere:
         self._final: dict[str, GatewayEventState] = {}
 
     async def again(self) -> list[GatewayEventState]:
-        """What is known now; a gateway that was deleted has nothing to confirm any more."""
+        """The present states; a deleted gateway has nothing left to confirm."""
         statuses = await self._context.hub.status(list(self._open))
         told = [await self._of(receipt, statuses.get(name)) for name, receipt in list(self._open.items())]
         return [*self._final.values(), *(each for each in told if each is not None and each.state in _OPEN)]

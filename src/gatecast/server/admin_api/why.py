@@ -106,7 +106,7 @@ async def _stays_held(engine: Engine, gateway_id: str) -> bool:
 
 
 def why_undeliverable(parked: ParkedEntity) -> WhyView:
-    """A decision is missing about an event that nobody can read."""
+    """An unreadable event waits for a decision."""
     return WhyView(
         code="undeliverable",
         cause=f"event {parked.event_id} of {parked.entity_type} {shorten(parked.entity_id)} at offset {parked.offset} "
@@ -135,7 +135,7 @@ def why_parked(parked: ParkedEntity) -> WhyView:
 def why(status: GatewayStatus, *, rejected: Outcome | None, held: bool) -> WhyView:
     """The cause, from what storage knows.
 
-    `rejected` is a rejection that still stands; `held` tells that a transaction holds the gateway's log.
+    `rejected` is a rejection that still counts; `held` means that a transaction holds the gateway's log.
     """
     if status.resync_reason is not None:
         cause = f"its position cannot be resumed ({status.resync_reason}); it must read the desired state again"
@@ -191,7 +191,7 @@ def why_synchronizing(seen: Synchronization | None, status: GatewayStatus) -> Wh
 
 
 def why_unrecovered(reason: str) -> WhyView:
-    """What the control plane publishes was told once more, and what others published is missing."""
+    """The control plane's events were republished, and foreign events are missing."""
     return WhyView(
         code="resync-needed",
         cause=f"its position could not be resumed ({reason}). Everything that it should run was published once more, "
@@ -232,7 +232,7 @@ def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
 
 
 def why_manifest_refused(fault: str) -> WhyView | None:
-    """What a gateway said last of itself could not be stored; None: it was."""
+    """A gateway's last manifest could not be stored; None: it was."""
     if not fault:
         return None
     return WhyView(

@@ -1,4 +1,4 @@
-"""What was typed into forms, and what is wrong with it."""
+"""The input of forms, and its mistakes."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from gatecast.controlplane.documents.refusals import mistakes
 
 
 def json_or_text(text: str) -> object:
-    """What was written as JSON; a text that is none is refused as what it is."""
+    """The value of a JSON text; other texts are passed on as they are, and refused later."""
     try:
         return json.loads(text)
     except (ValueError, RecursionError):
@@ -19,7 +19,7 @@ def json_or_text(text: str) -> object:
 
 
 def errors_by_field(error: RequestValidationError, field_of: Callable[[str], str]) -> dict[str, str]:
-    """What is wrong first with each field; `field_of` knows into which one the value of a place is typed."""
+    """The first mistake of each field; `field_of` maps a place in the document to its field."""
     found: dict[str, str] = {}
     for each in mistakes(error.errors()):
         place = ".".join(str(part) for part in each["loc"][1:])

@@ -41,7 +41,7 @@ async def show_login(
 
 @router.post("/login")
 async def log_in(request: Request, context: Context) -> Response:
-    """Begin a session, and go on where the person was."""
+    """Begin a session, and return to the page where the person was."""
     require_own_origin(request)
     form = await request.form(max_files=0)
     token, target = str(form.get("token", "")).strip(), local_target(str(form.get("next", "/")))

@@ -77,7 +77,7 @@ async def finish(
     code: Annotated[str, Query(max_length=4_000)] = "",
     error: Annotated[str, Query(max_length=200)] = "",
 ) -> Response:
-    """Begin the session of whom the issuer has sent back."""
+    """Begin the session of the person that the issuer has sent back."""
     issuer = _issuer(context)
     begun = context.cookies.open_values(request.cookies.get(_COOKIE, ""), place=_PLACE) or {}
     try:

@@ -1,4 +1,4 @@
-"""What every page has in common: who is looking, and what is shown when a page cannot be."""
+"""The common part of every page: the visitor's session, and the page shown for an error."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ async def visitor_of(request: Request, context: Context) -> Session:
 
 
 async def _caller_of(context: AdminContext, session: Session) -> Caller:
-    """Whose session it is, as long as it holds everywhere: the token is not revoked, nobody logged out everywhere."""
+    """The session's caller, if it is still valid: no revoked token, and no log-out everywhere since."""
     if not session.subject:
         caller = await context.admin_tokens.caller_with_digest(session.digest)
         if caller is None or caller.organization != session.organization:
@@ -135,7 +135,7 @@ class ConsoleRoute(APIRoute):
     """A page: whatever goes wrong is shown as one."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """What answers the request."""
+        """The handler of the request."""
         answer = super().get_route_handler()
 
         async def handler(request: Request) -> Response:
@@ -179,7 +179,7 @@ async def _ask_to_log_in(request: Request) -> Response:
 
 
 def carried(form: FormData) -> list[tuple[str, str]]:
-    """What was typed, to be carried through the log-in."""
+    """The typed input, to carry it through the log-in."""
     return [(name, value) for name, value in form.multi_items() if isinstance(value, str)]
 
 
@@ -198,10 +198,10 @@ async def _refusal(request: Request, error: Exception) -> Response:
         if isinstance(error, StorageError)
         else "refused"
     )
-    # What was typed can be sent again once the database is back.
+    # The input can be sent again once the database is back.
     again = carried(await request.form()) if kind == "away" and request.method not in _SAFE_METHODS else None
     answer = page(request, "problem.html", status=status, title=title, detail=detail, kind=kind, again=again)
     if kind == "missing" and request.headers.get("HX-Request"):
-        # What an open page shows was deleted: the page loads again, and says so, instead of showing its last state.
+        # The subject of an open page was deleted: the page reloads and says so, instead of showing its last state.
         answer.headers["HX-Refresh"] = "true"
     return answer

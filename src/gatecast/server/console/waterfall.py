@@ -22,7 +22,7 @@ _LEAST = 14.0
 class Step:
     """Something that happened to an event."""
 
-    #: What, in words.
+    #: What happened, in words.
     name: str
     at: datetime
     #: Up to this many seconds before or after that.
@@ -39,7 +39,7 @@ class Bar:
     width: float
     #: `waiting`, `working`, `done` or `failed`.
     tone: str
-    #: What went on, and how long it took.
+    #: The activity, and its duration.
     title: str
 
 
@@ -47,7 +47,7 @@ class Bar:
 class Lane:
     """The way over one connection."""
 
-    #: Which replica it was, and on which pod.
+    #: The replica, and its pod.
     replica: str
     pod: str
     steps: Sequence[Step]
@@ -65,7 +65,7 @@ class Waterfall:
     length: str
 
 
-#: What goes on until a step is done, whether that is waiting or working, and what is said while it lasts.
+#: The activity before each step, whether that is waiting or working, and its text while it lasts.
 _BEFORE = {
     "picked-up": ("waiting", "Waits for a pod that holds the gateway's connection"),
     "sent": ("waiting", "Waits for its turn on the connection"),
@@ -78,7 +78,7 @@ _BEFORE = {
     "undeliverable": ("failed", "It cannot be delivered"),
 }
 
-#: What comes after what does not end the way.
+#: The next step after each step that does not end the way.
 _UNFINISHED = {"recorded": "picked-up", "picked-up": "sent", "sent": "confirmed", "held": "held"}
 
 _NAMES = {"picked-up": "Picked up", "sent": "Sent", "confirmed": "Confirmed"}
@@ -113,7 +113,7 @@ def waterfall(event: EventDetail, now: datetime) -> Waterfall:
 
 
 def _moments(event: EventDetail, way: DeliveryView, outcome: OutcomeView | None) -> list[_Moment]:
-    """What happened, in order; clocks that differ a little let nothing happen before what it follows from."""
+    """The steps in order; despite small clock differences no step comes before its cause."""
     moments = [_Moment("recorded", event.recorded_at)]
     found = [_Moment(hop.hop, hop.at, hop.within) for hop in way.hops]
     if outcome is not None and outcome.recorded_at is not None:
@@ -124,7 +124,7 @@ def _moments(event: EventDetail, way: DeliveryView, outcome: OutcomeView | None)
 
 
 class _Scale:
-    """Time along the picture: in proportion, but for stretches that nobody would see."""
+    """Time along the picture: proportional, except for stretches too short to see."""
 
     def __init__(self, moments: Iterable[datetime]) -> None:
         self._marks = sorted(set(moments))
@@ -167,7 +167,7 @@ def _ended(event: EventDetail, last: _Moment) -> str:
 
 
 def _next(what: str) -> str:
-    """What an event waits for that has come so far."""
+    """The step that the event waits for."""
     return _UNFINISHED[what]
 
 

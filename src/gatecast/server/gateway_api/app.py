@@ -59,14 +59,14 @@ _logger = get_logger("gateway-api")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayContext:
-    """What the gateway listener works with."""
+    """The parts that the gateway listener works with."""
 
     hub: EventHub
     settings: Settings
     gateways: Gateways
     tokens: GatewayTokens
     admission: Admission
-    #: What gateways are given to run; None: nothing, so that a lost position is shown as needing resynchronization.
+    #: The artifacts for gateways; None: there are none, so a lost position shows as needing resynchronization.
     control_plane: ControlPlane | None = None
     session_limits: SessionLimits = field(default_factory=SessionLimits)
 
@@ -76,10 +76,10 @@ ANSWER_TIME_LIMIT = 60.0
 
 CONTEXT: web.AppKey[GatewayContext] = web.AppKey("context", GatewayContext)
 
-#: What holds events back while gateways synchronize; there where gateways are given something to run.
+#: Holds events back while gateways synchronize; present if there is a control plane.
 HOLDING: web.AppKey[Holding] = web.AppKey("holding", Holding)
 
-#: What gateways that come at the same time wait for, to be connected together.
+#: Connects gateways together that come at the same time.
 COHORTS: web.AppKey[Cohorts] = web.AppKey("cohorts", Cohorts)
 
 
@@ -99,7 +99,7 @@ def create_gateway_app(context: GatewayContext) -> web.Application:
 
 
 def _identified(answer: Answer) -> Callable[[web.Request], Awaitable[web.StreamResponse]]:
-    """An answer for those who say who they are."""
+    """A handler for authenticated gateways."""
 
     async def handler(request: web.Request) -> web.StreamResponse:
         with _noting_failure(request):
@@ -120,7 +120,7 @@ _LISTS = frozenset({f"{BASE_PATH}/deployments", f"{BASE_PATH}/deployments/fetch-
 
 @contextmanager
 def _noting_failure(request: web.Request) -> Iterator[None]:
-    """What a gateway asks for and is not given, for a reason of ours, has not failed there: it is published again."""
+    """A download that fails because of us is not the gateway's failure: its event is published again."""
     try:
         yield
     except (web.HTTPException, InvalidValue, NotFound):
@@ -167,7 +167,7 @@ async def _request_lines(
 async def _errors_as_statuses(
     request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
 ) -> web.StreamResponse:
-    """Whatever goes wrong inside us is 503: the client comes back, its process lives on."""
+    """Any internal error is 503: the client retries, and its process lives on."""
     try:
         return await handler(request)
     except web.HTTPException:
@@ -180,7 +180,7 @@ async def _errors_as_statuses(
         _logger.warning("cannot-tell", path=request.path, error=str(error) or type(error).__name__)
         return refuse(503, "the database cannot be asked now; come back")
     except (GatecastError, ConnectionError) as error:
-        # Of a connection that ended in the middle nobody reads this.
+        # A connection that broke off does not get this.
         return refuse(503, str(error))
     except Exception:
         _logger.exception("request-failed", path=request.path)
@@ -209,7 +209,7 @@ async def identify(request: web.Request) -> GatewayIdentity | None:
     """The gateway that sends this request, by its `api-key`; None: unknown.
 
     Raises:
-        StorageUnavailable: that cannot be told now.
+        StorageUnavailable: it is unknown now.
     """
     token = request.headers.get("api-key", "")
     return await request.app[CONTEXT].tokens.authenticate(token) if token else None
@@ -220,7 +220,7 @@ async def identify(request: web.Request) -> GatewayIdentity | None:
 
 @dataclass(frozen=True, slots=True)
 class _ConnectParameters:
-    """What the client asked for."""
+    """The client's connect parameters."""
 
     version: Version
     replica: str = ""
@@ -257,12 +257,12 @@ async def connect(request: web.Request) -> web.StreamResponse:
         def conversation(give_answer: GiveAnswer) -> Awaitable[web.StreamResponse]:
             return _admit(app, Handshake(request, give_answer), caller)
 
-        # Answered once it is connected, while the conversation goes on.
+        # Answered once it is connected, while the conversation continues.
         return await app[CONVERSATIONS].begin(conversation)
 
 
 async def _admit(app: web.Application, handshake: Handshake, caller: _Caller) -> web.StreamResponse:
-    """What is answered where the gateway is refused; otherwise this lasts as long as the connection."""
+    """The answer if the gateway is refused; otherwise this lasts as long as the connection."""
     admission, gateway_id = app[CONTEXT].admission, caller.identity.gateway_id
     if (refusal := admission.fits(gateway_id, caller.address)) is not None:
         return _refused(refusal)

@@ -23,12 +23,12 @@ MAX_IMPORT_BYTES = 32 * 1024 * 1024
 
 _IMPORT_ENTRY = "artifacts.json"
 
-#: What the files of each kind are called.
+#: The file name prefix of each kind.
 _PREFIXES = {"apis": "api", "llm-providers": "llm-provider", "llm-proxies": "llm-proxy", "mcp-proxies": "mcp-proxy"}
 
 
 def file_name(artifact_kind: ArtifactKind, artifact_id: str) -> str:
-    """What the document of an artifact is called."""
+    """The file name of an artifact's document."""
     return f"{_PREFIXES[artifact_kind.download]}-{artifact_id}.yaml"
 
 
@@ -58,10 +58,10 @@ def tar_of(contents: Mapping[str, Content]) -> bytes:
 
 
 def imported(package: bytes) -> list[dict[str, Any]]:
-    """What a gateway announces: the artifacts that were made on it.
+    """The gateway-owned artifacts that a gateway announces.
 
     Raises:
-        InvalidValue: it is no ZIP with a JSON array of objects in it, or too large. An object in it that is nested too
+        InvalidValue: it is not a ZIP with a JSON array of objects, or too large. An object in it that is nested too
             deep to be read has that error as its `configuration`.
     """
     try:

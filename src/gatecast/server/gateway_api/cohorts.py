@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
-#: A cohort keeps the next one waiting no longer than this, in seconds: one of it may stand at a lock.
+#: A cohort keeps the next one waiting no longer than this, in seconds: a member may wait for a lock.
 _LATE = 0.1
 
 #: Most gateways that begin together; as many as share a statement (`gatecast.gathering`).
@@ -14,15 +14,15 @@ _MOST = 200
 
 
 class Cohorts:
-    """Lets a gateway that comes alone through at once, and those that come meanwhile all together (scenario S30).
+    """Lets a single gateway through at once, and those that arrive meanwhile all together (scenario S30).
 
-    A connect is a row of statements. Those who begin together ask for each at the same moment, so that it is one for
+    A connect is a series of statements. Gateways that begin together need each at the same moment, so that one serves
     all. Without this, each step of each connect would run beside all steps of the others, for few gateways at a time.
     """
 
     def __init__(self) -> None:
         self._waiting: dict[asyncio.Future[None], None] = {}
-        #: Those of the present cohort that are not connected yet.
+        #: The members of the present cohort that are not connected yet.
         self._connecting: set[asyncio.Future[None]] = set()
         self._late: asyncio.TimerHandle | None = None
 
@@ -47,7 +47,7 @@ class Cohorts:
                 self._begin()
 
     def _begin(self) -> None:
-        """Let those who wait go on; who is still being connected counts no more."""
+        """Let waiting gateways begin; those still connecting no longer count."""
         if self._late is not None:
             self._late.cancel()
             self._late = None

@@ -1,4 +1,4 @@
-"""The conversations of one listener: each begins with a request, and goes on without it once that is answered."""
+"""The conversations of one listener: each begins with a request, and outlives its answer."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from gatecast.telemetry import get_logger
 #: How a conversation says before its end what its request is answered.
 GiveAnswer: TypeAlias = Callable[[web.StreamResponse], None]
 
-#: What begins with a request; what it returns is the answer, unless that was given before.
+#: The work that begins with a request; it returns the answer, unless it gave that before.
 Conversation: TypeAlias = Callable[[GiveAnswer], Awaitable[web.StreamResponse]]
 
 #: A conversation that is cut leaves within this time, in seconds; its database may hang.
@@ -42,11 +42,11 @@ class Conversations:
             raise
 
     def end_within(self, seconds: float) -> None:
-        """From now on they have so much time."""
+        """End them within this time from now on."""
         self._ends_at = asyncio.get_running_loop().time() + seconds
 
     async def end(self, _app: web.Application) -> None:
-        """Wait for them as long as they have time, and cut those that take longer."""
+        """Wait for them within their time, and cut those that take longer."""
         await self._wait(max(0.0, self._ends_at - asyncio.get_running_loop().time()))
         for task in self._running:
             task.cancel()

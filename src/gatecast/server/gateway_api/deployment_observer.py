@@ -1,4 +1,4 @@
-"""What a gateway says of deployments, on its way from the socket to the control plane."""
+"""Passes a gateway's reports about deployments from its socket to the control plane."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ from gatecast.server.gateway_api.holding import Watch
 from gatecast.server.gateway_api.persistence import persistently
 from gatecast.telemetry import get_logger
 
-#: A gateway has read its keys so long after it connected, also when it had to fetch much before; in seconds. Replicas
-#: of one gateway cannot be told apart, so that a list may be read while no connection is held.
+#: Seconds after the connect by which a gateway has read its keys, even if it had to fetch much before. Replicas of one
+#: gateway cannot be told apart, so a list may be read while no connection is held.
 KEY_LOOKS = (5.0, 35.0, 300.0)
 
 #: Clocks of pods differ by less; in milliseconds.
@@ -52,7 +52,7 @@ class DeploymentObserver(Observer):
         self._backlog_end = 0
         #: Set once that is confirmed; while something waits only.
         self._backlog_handled: asyncio.Event | None = None
-        #: The revocations of keys that were sent, and of which not everything is done yet, by offset.
+        #: The sent revocations of keys that still need work, by offset.
         self._revocations: dict[int, tuple[str, str]] = {}
         self._renewing: asyncio.Task[None] | None = None
         self._began_at = milliseconds() - _CLOCKS_APART
@@ -66,7 +66,7 @@ class DeploymentObserver(Observer):
     def holds(self) -> bool:
         """True while the gateway synchronizes, and until what it still lacks is published.
 
-        What fails later has an answer of its own.
+        A later failure has its own answer.
         """
         return self._watch is not None and (self._watch.holds or (self._watch.synchronizes and not self._settled))
 
@@ -104,9 +104,9 @@ class DeploymentObserver(Observer):
     async def reconcile_when_read(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         """Publish what the gateway needs beyond the events that wait for it, until cancelled, or for a few minutes.
 
-        `resynchronized` is awaited once a gateway whose position was lost has been told everything that the control
-        plane knows. Until then it counts as having to resynchronize, and a connection that breaks before is no harm.
-        Where others published to it as well, it goes on to count so, until an operator says otherwise.
+        `resynchronized` is awaited once everything that the control plane knows was republished to a gateway with a
+        lost position. Until then it must resynchronize, so a connection that breaks earlier does no harm. If it lost
+        foreign events as well, that stays so until an operator declares them recovered.
         """
         async with asyncio.TaskGroup() as tasks:
             if self._watch is not None:
@@ -115,7 +115,7 @@ class DeploymentObserver(Observer):
             tasks.create_task(self._watch_keys())
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
-        # What fails for good, as without the key to what is stored, ends nothing else that is done for the gateway.
+        # A permanent failure, such as a missing secret key, does not end the other work for the gateway.
         with (
             contained("gateway-not-brought-up-to-date", gateway=self._identity.gateway_id),
             suppress(NotFound, UnknownGateway),
@@ -148,7 +148,7 @@ class DeploymentObserver(Observer):
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         if self._watch is not None:
             await asyncio.wait([self._watch.over])
-        # What the gateway said came before what it confirmed, and is stored first.
+        # The gateway's reports came before its confirmations, and are stored first.
         await persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:
             seen = await persistently(lambda: control_plane.synchronizations.of_gateway(self._identity.gateway_id))
@@ -169,7 +169,7 @@ class DeploymentObserver(Observer):
         await persistently(lambda: desired_state.answered_nothing(*ids, end))
 
     async def _watch_keys(self) -> None:
-        """What changes while it reads its keys is published once more."""
+        """Republish changes of keys made while it reads its keys."""
         ids = (self._identity.organization, self._identity.gateway_id)
         for pause in KEY_LOOKS:
             await asyncio.sleep(pause)

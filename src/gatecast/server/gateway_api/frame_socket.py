@@ -25,7 +25,7 @@ _KEY_SUFFIX = b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11"
 _KEY_BYTES = 16
 _VERSION = "13"
 
-#: What a close frame without a code is answered with.
+#: The answer to a close frame without a code.
 _NORMAL = 1000
 
 _logger = get_logger("gateway-socket")
@@ -53,11 +53,11 @@ class FrameSocket(asyncio.Protocol):
         #: None once the peer broke the rules: what it says then is not read.
         self._reader: FrameReader | None = FrameReader()
         self._handler: SocketHandler | None = None
-        #: What came before anybody handled it.
+        #: Bytes that arrived before there was a handler.
         self._before = b""
         self._unsent: list[bytes] = []
         self._ended: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        #: True once a close frame was sent: nothing but the peer's own counts any more.
+        #: True once a close frame was sent: only the peer's own still counts.
         self._closing = False
         self._hang_up: asyncio.TimerHandle | None = None
 
@@ -66,7 +66,7 @@ class FrameSocket(asyncio.Protocol):
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Whatever ended the block: nobody else may speak there."""
+        """However the block ended, nothing else may be sent on this connection."""
         self.abort()
 
     def hold(self, place: Place) -> None:
@@ -105,7 +105,7 @@ class FrameSocket(asyncio.Protocol):
         """Hand everything to the operating system at once.
 
         Raises:
-            ConnectionResetError: nobody takes it any more.
+            ConnectionResetError: the peer has gone.
         """
         if self._transport.is_closing():
             raise ConnectionResetError
@@ -155,7 +155,7 @@ class FrameSocket(asyncio.Protocol):
         self._limit_end()
 
     def connection_lost(self, _exc: Exception | None) -> None:
-        """Nobody is there any more."""
+        """The peer has gone."""
         if self._hang_up is not None:
             self._hang_up.cancel()
         if not self._ended.done():
@@ -232,8 +232,8 @@ class Handshake:
         """The WebSocket; the answer leaves with the first frames.
 
         Raises:
-            HTTPBadRequest: none is asked for, or wrongly.
-            ConnectionResetError: nobody is there any more.
+            HTTPBadRequest: the request is not for a WebSocket, or malformed.
+            ConnectionResetError: the peer is no longer there.
         """
         if self._asked is None:
             raise ConnectionResetError
@@ -250,7 +250,7 @@ def _upgrade(request: web.Request, protocol: str) -> FrameSocket:
         raise ConnectionResetError
     socket = FrameSocket(transport)
     socket.send_raw(answer)
-    # What came after the request is handed on by HTTP's protocol, from which the socket then takes over.
+    # The HTTP protocol hands on the bytes after the request, and then the socket takes over.
     http.set_parser(cast("Any", _Tail(socket)))
     if isinstance(http, GatewayConnection):
         socket.hold(http.hand_over(socket))
@@ -276,7 +276,7 @@ class _Tail:
 
 
 def _handshake(request: web.Request, protocol: str) -> bytes:
-    """What a client is answered that asks for a WebSocket (RFC 6455, section 4.2)."""
+    """The answer to a WebSocket request (RFC 6455, section 4.2)."""
     headers = request.headers
     tokens = [token.strip().lower() for token in headers.get("Connection", "").split(",")]
     if headers.get("Upgrade", "").strip().lower() != "websocket" or "upgrade" not in tokens:

@@ -24,13 +24,13 @@ class GatewayServer(web.AppRunner):
         super().__init__(app, handle_signals=False, **self._options)
 
     async def stop(self, *, within: float) -> None:
-        """Finish the requests and conversations that run, and end those that take longer than this; in seconds."""
+        """Finish running requests and conversations, and end those that take longer than this; in seconds."""
         self._shutdown_timeout = within
         self.app[CONVERSATIONS].end_within(within)
         await self.cleanup()
 
     def connection(self, place: Place) -> GatewayConnection:
-        """What speaks on a new connection."""
+        """The protocol of a new connection."""
         assert self.server is not None  # noqa: S101 - set up before anybody listens
         return GatewayConnection(place, self.server, loop=asyncio.get_running_loop(), **self._options)
 
@@ -46,7 +46,7 @@ class GatewayConnection(web.RequestHandler):
     def __init__(self, place: Place, server: web.Server, **options: Any) -> None:  # noqa: ANN401 - aiohttp's own
         super().__init__(server, **options)
         self._place = place
-        #: What is still coming of the request that is being answered.
+        #: The unread body of the request that is being answered.
         self._body: StreamReader | None = None
         self._successor: asyncio.Protocol | None = None
 
@@ -56,7 +56,7 @@ class GatewayConnection(web.RequestHandler):
         self._place.opened(cast("asyncio.WriteTransport", transport))
 
     def connection_lost(self, exc: BaseException | None) -> None:
-        """Nobody is there any more."""
+        """The peer has gone."""
         if self._successor is not None:
             # With TLS this may be on its way already when the successor comes.
             self._successor.connection_lost(cast("Exception | None", exc))
@@ -72,7 +72,7 @@ class GatewayConnection(web.RequestHandler):
         return place
 
     def data_received(self, data: bytes) -> None:
-        """A request begins, or goes on."""
+        """A request begins, or continues."""
         self._place.receives_head()
         super().data_received(data)
         if self._body is not None:
@@ -92,7 +92,7 @@ class GatewayConnection(web.RequestHandler):
     def handle_error(
         self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
     ) -> web.StreamResponse:
-        """Say what is wrong, here and there; of what a peer sent wrongly in one line."""
+        """Report an error to the log and the peer; a peer's own mistake takes one line."""
         if not isinstance(exc, HttpProcessingError):
             return super().handle_error(request, status, exc, message)
         # Its own words repeat what was sent, which may be a token.
@@ -121,7 +121,7 @@ class GatewayConnection(web.RequestHandler):
 
 
 def end_http(connection: web.RequestHandler) -> None:
-    """Have aiohttp let go of a connection that goes on: it holds several KiB of each."""
+    """Have aiohttp release a connection that continues: it holds several KiB of each."""
     connection.transport = None
     web.RequestHandler.connection_lost(connection, None)
 

@@ -67,7 +67,7 @@ def open_session(
 
 
 class Observer:
-    """Told of what a gateway is sent and says; must not block. This one does nothing with it."""
+    """Called with what is sent to a gateway and what it sends; must not block. This one does nothing."""
 
     @property
     def holds(self) -> bool:
@@ -100,7 +100,7 @@ class Socket(Protocol):
         """Put a Pong into the next write."""
 
     def flush(self) -> None:
-        """Write everything at once; ConnectionError: nobody takes it any more."""
+        """Write everything at once; ConnectionError: the peer has gone."""
 
     def close(self, code: int, reason: str) -> None:
         """Write what is left and a close frame, and end once the peer has answered, or after a moment."""
@@ -112,8 +112,8 @@ class Socket(Protocol):
 class GatewaySocket:
     """Runs one connection from its first frame to its last.
 
-    What the peer says is handled when it comes. What that causes to be sent, and every event that has come by then,
-    leaves in one pass in the same turn of the event loop, and in one write; while the peer does not read there is none.
+    A frame of the peer is handled when it arrives. The replies, and every event that has arrived by then, leave in one
+    pass in the same turn of the event loop, in one write; while the peer does not read, there is no pass.
     """
 
     def __init__(
@@ -275,7 +275,7 @@ class GatewaySocket:
         self._set_tick(self._session.next_tick_at)
 
     def _set_tick(self, moment: float) -> None:
-        """Have a pass then. A timer that rings too early is set anew when it does: most are not needed."""
+        """Schedule a pass. A timer that fires too early is set again then: most are not needed."""
         if self._tick is not None and self._tick.when() > moment:
             self._tick.cancel()
             self._tick = None
@@ -287,14 +287,14 @@ class GatewaySocket:
         self._call()
 
     def _send(self, events: Sequence[RecordedEvent], now: float) -> Sequence[SessionAction]:
-        """What it takes to send these events."""
+        """The actions that send these events."""
         if self._rejects:
             self._subscription.lot.remember(events)
         self._observer.sent(events)
         return self._session.deliver(events, now)
 
     def _send_some(self, events: Sequence[RecordedEvent], now: float) -> Sequence[SessionAction]:
-        """What it takes to send these events, without those that are passed over."""
+        """The actions that send these events, without those that are skipped."""
         actions: list[SessionAction] = []
         for fate, each in groupby(events, self._subscription.lot.fate):
             run = list(each)

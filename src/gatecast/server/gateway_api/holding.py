@@ -1,9 +1,9 @@
 """Events wait while their gateway synchronizes.
 
-An unmodified gateway reads lists over HTTP after it has connected, from any pod, and handles events meanwhile. What it
-reads may be older than an event that it has handled by then: it would bring back what was deleted, or lose a key. So
-the connection that its calls belong to sends no event until it has read the last list. That happens once, when it
-begins: other calls with the gateway's token, such as health checks, hold nothing.
+An unmodified gateway reads lists over HTTP after it has connected, from any pod, and handles events meanwhile. A list
+may be older than an event that it has already handled: that would bring back a deleted artifact, or lose a key. So the
+connection that its calls belong to sends no event until it has read the last list. That happens once, when it begins:
+other calls with the gateway's token, such as health checks, hold nothing.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from gatecast.delivery.delivery import Delivery
 from gatecast.errors import StorageError
 from gatecast.waiting import Signal
 
-#: What a gateway has read it has stored so long after, in seconds.
+#: Seconds within which a gateway stores a list that it has read.
 _STORED_WITHIN = 0.2
 
 #: The pod that holds the connection looks so often by itself, in seconds: hints may be lost.
@@ -46,7 +46,7 @@ class Hold:
     """
 
     def __init__(self, before: Synchronization | None, connected_at: float) -> None:
-        #: Of the calls before those of this connection.
+        #: The number of the last calls before those of this connection.
         self.number = before.number if before else 0
         #: A gateway that has made calls before will make them again: nothing is sent before the first one.
         self._expects = before is not None
@@ -94,7 +94,7 @@ class Watch:
         self._hold = Hold(before, self._clock())
         self._calls = calls
         self._signal = Signal()
-        #: Done once nothing waits any more because of what the gateway calls.
+        #: Done once nothing waits for the gateway's calls.
         self.over: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
     @property
@@ -108,7 +108,7 @@ class Watch:
         return self._hold.synchronizes
 
     def is_alone(self, seen: Synchronization) -> bool:
-        """Whether nobody else has made start-up calls since this connection began."""
+        """Whether no other replica has made start-up calls since this connection began."""
         return seen.number == self._hold.number + 1
 
     def look(self) -> None:
@@ -150,7 +150,7 @@ class Holding:
 
     @asynccontextmanager
     async def watch(self, gateway_id: str) -> AsyncIterator[Watch]:
-        """Watch a connection that nobody was told of yet, so that its gateway has not called for it."""
+        """Watch a connection before it is announced, so that its gateway has not made calls for it yet."""
         before = None
         with suppress(StorageError):
             before = await self._calls.of_gateway(gateway_id)

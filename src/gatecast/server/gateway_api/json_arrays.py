@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from gatecast.events.json_values import TooDeep, decode_foreign
 
-#: Texts, in which a bracket is none, and brackets.
+#: Strings, whose brackets do not count, and brackets.
 _TEXT = r'"(?:[^"\\]|\\.)*"'
 _BRACKETS = frozenset("[]{}")
 _TOKEN = re.compile(rf"{_TEXT}|[\[\]{{}}]", re.DOTALL)
@@ -19,10 +19,10 @@ _VALUE = re.compile(rf"\s*:\s*({_TEXT})", re.DOTALL)
 def elements(name: str, text: str) -> list[object]:
     """The objects in an array that cannot be read as a whole, because something in it is nested too deep.
 
-    In place of one that cannot be read stands one with its `dpid`, and the error as its `configuration`.
+    An unreadable one is replaced by one with its `dpid`, and the error as its `configuration`.
 
     Raises:
-        InvalidValue: it is no array of objects.
+        InvalidValue: it is not an array of objects.
     """
     return [_element(name, part) for part in _objects(text)]
 
@@ -52,7 +52,7 @@ _ELEMENT = 2
 
 
 def _own_field(text: str, name: str) -> str:
-    """A text among the fields of an object itself, and not of what is in it; empty when there is none."""
+    """A string field of the object itself, not of a nested one; empty if there is none."""
     depth = 0
     for token in _TOKEN.finditer(text):
         if token[0] in _BRACKETS:

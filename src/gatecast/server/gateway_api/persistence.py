@@ -1,4 +1,4 @@
-"""What is done for a connected gateway until the database takes it."""
+"""Retries work for a connected gateway until the database accepts it."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ _PAUSES = Backoff(first=1.0, longest=30.0)
 
 
 async def persistently(work: Callable[[], Awaitable[_T]]) -> _T:
-    """What the work returns, which is done again until it succeeds.
+    """The result of the work, which is repeated until it succeeds.
 
     Raises:
         NotFound, UnknownGateway: the gateway is gone.
-        SecretKeyMissing: the pod lacks the key to what is stored, and will lack it as long as it runs.
+        SecretKeyMissing: the pod lacks the key to stored data, and will lack it as long as it runs.
     """
     loop = RetryLoop("comes-later", "a gateway cannot be brought up to date", backoff=_PAUSES)
     return await loop.until_done(work, final=(NotFound, UnknownGateway, SecretKeyMissing))

@@ -38,7 +38,7 @@ def decode(name: str, text: bytes) -> object:
     Raises:
         InvalidValue: it is none, or holds more than 400,000 values, or they are nested too deep.
     """
-    # Commas in strings count as well; nobody comes near.
+    # Commas in strings count as well; real bodies stay far below.
     values = text.count(b",") + text.count(b"[") + text.count(b"{")
     if values > MAX_VALUES:
         raise InvalidValue(name, values, f"hold at most {MAX_VALUES:,} values")
@@ -61,7 +61,7 @@ async def file_of(request: web.Request, field: str) -> bytes:
                 break
             if isinstance(part, BodyPartReader) and part.name == field:
                 return await _bounded(part)
-            # What is not asked for is passed over, and counts as well.
+            # Unknown parts are skipped, and count as well.
             await _bounded(part)
     except (ValueError, AssertionError, RuntimeError, HttpProcessingError) as problem:
         raise InvalidValue("body", type(problem).__name__, "be multipart/form-data") from problem

@@ -1,4 +1,4 @@
-"""What gateways ask for over HTTP beside their socket (gateway-protocol.md section 3).
+"""The HTTP endpoints for gateways beside their socket (gateway-protocol.md section 3).
 
 A list that cannot be produced is 503 and never empty: a gateway deletes what a list leaves out (scenario S37).
 """
@@ -90,7 +90,7 @@ class GatewayRest:
 
         async def noted(request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
             response = await sent(request, await answer(request, identity))
-            # Nobody can be told any more that this failed: then events go on a few seconds later.
+            # This failure can no longer be reported: events then continue a few seconds later.
             with suppress(StorageError):
                 await self._holding.called(identity.gateway_id, Call.LAST)
             return response
@@ -106,7 +106,7 @@ class GatewayRest:
         return web.json_response({"deployments": [_deployment(each) for each in listed]})
 
     async def fetch_batch(self, request: web.Request, identity: GatewayIdentity) -> web.StreamResponse:
-        """The documents of some deployments. Those that it should not run are left out."""
+        """The documents of some deployments. Deployments that it should not run are left out."""
         ids = await _strings(request, "deploymentIds", MAX_BATCH)
         contents = await with_waiting(lambda: self._files.contents(identity.gateway_id, ids))
         package = tar_of(contents)
@@ -138,7 +138,7 @@ class GatewayRest:
         async with self._unpacking:
             items = await asyncio.to_thread(imported, package)
         results = await with_waiting(lambda: self._imports.store(identity.organization, identity.gateway_id, items))
-        # Nobody needs to be told that this failed: it is looked at again.
+        # This failure needs no report: the work is repeated.
         with suppress(StorageError, NotFound):
             await self._desired_state.began_anew(identity.organization, identity.gateway_id)
         failed = sum(bool(each.error) for each in results.values())
@@ -177,12 +177,12 @@ class GatewayRest:
     # --- subscriptions ------------------------------------------------------------------------------------------
 
     async def plans(self, _request: web.Request, identity: GatewayIdentity) -> web.Response:
-        """The subscription plans that it was told of."""
+        """The subscription plans that were published to it."""
         found = await with_waiting(lambda: self._subscriptions.plans(identity.gateway_id))
         return web.json_response([_record(each, _PLAN_FIELDS) for each in found])
 
     async def api_subscriptions(self, request: web.Request, identity: GatewayIdentity) -> web.Response:
-        """The subscriptions of one API that it was told of."""
+        """The subscriptions of one API that were published to it."""
         api_id = request.match_info["api_id"]
         await with_waiting(lambda: self._desired_state.named(identity.gateway_id, api_id))
         found = await with_waiting(lambda: self._subscriptions.of_api(identity.gateway_id, api_id))
@@ -223,7 +223,7 @@ async def sent(request: web.Request, response: web.StreamResponse) -> web.Stream
     """Send a response now, so that what follows happens after it.
 
     Raises:
-        ConnectionError: nobody takes it.
+        ConnectionError: the peer has gone.
     """
     await response.prepare(request)
     await response.write_eof()
@@ -242,8 +242,8 @@ def _deployment(listed: ListedDeployment) -> dict[str, str]:
         "kind": listed.kind,
         "state": listed.desired,
         "deployedAt": written(listed.deployed_at),
-        # Of its own in every answer: a gateway serves nothing that comes under a tag which it has seen, even when what
-        # came under it first was deleted there since (gateway-protocol.md 3.4).
+        # Unique in every answer: a gateway ignores a document with a tag that it has seen, even if it has deleted the
+        # first one since (gateway-protocol.md 3.4).
         "etag": str(uuid4()),
     }
 

@@ -21,23 +21,23 @@ from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.telemetry import get_logger
 from gatecast.waiting import Backoff, Signal
 
-#: An answer is waited for so long, in seconds.
+#: Longest wait for an answer, in seconds.
 _ANSWER_TIME_LIMIT = 3.0
 
 #: Pause between two attempts to connect, in seconds, and the longest between those of a client that replaces another.
 _REDIAL_PAUSE = 0.25
 _LONGEST_REDIAL_PAUSE = 2.0
 
-#: A server is pinged this often, in seconds, and given up when so many pings were not answered: a connection that was
-#: cut without a word is believed for a quarter of a minute at most, as long as pods believe each other's leases.
+#: Seconds between Pings to a server, and unanswered Pings before it is given up: a silently cut connection is noticed
+#: within a quarter of a minute, as long as the leases of pods last.
 _PING_INTERVAL = 5
 _UNANSWERED_PINGS = 2
 
-#: A client that was not connected at so many looks in a row, one in each ping interval, is replaced. It may hang: it
-#: waits until the bytes are sent that a silent server does not take.
+#: A client that was not connected at this many looks in a row, one in each ping interval, is replaced. It may hang on
+#: bytes that a silent server does not take.
 _LOOKS_WHILE_DOWN = 2
 
-#: Closing waits for the same bytes, for so long, in seconds.
+#: Longest wait of a close for the same bytes, in seconds.
 _CLOSE_TIME_LIMIT = 1.0
 
 _logger = get_logger("jetstream")
@@ -67,7 +67,7 @@ class Connection:
         self._servers = dict.fromkeys(servers)
         self._who = {"user": user, "password": password} if password is not None else {"token": user or None}
         self._client = Client()
-        #: What is done with the messages on each subject, and the subjects that the client knows of.
+        #: The handler of messages on each subject, and the subjects that the client has subscribed to.
         self._heard: dict[str, Callable[[Msg], Awaitable[None]]] = {}
         self._subscribed: set[str] = set()
         self._collecting: dict[str, asyncio.Queue[Msg]] = {}
@@ -81,7 +81,7 @@ class Connection:
         backoff = Backoff(first=_REDIAL_PAUSE, longest=_LONGEST_REDIAL_PAUSE)
         self._redialing = RetryLoop("nats-not-connected", "there is no connection to a NATS server", backoff=backoff)
         self._task = BackgroundTask()
-        #: Tell it when nobody keeps the connection up any more.
+        #: Call it when the task that keeps the connection up dies.
         self.on_failure = self._task.on_failure
         #: Called in the event loop when the connection is back.
         self.on_return: Callable[[], None] = lambda: None
@@ -113,7 +113,7 @@ class Connection:
             await self._keep()
 
     async def _keep(self) -> None:
-        """Put a new client in the place of one that has ended for good, or does not come back; then look again."""
+        """Replace a client that has ended for good, or does not reconnect; then look again."""
         looks = 0
         while looks < _LOOKS_WHILE_DOWN and not await self._ended.wait(_PING_INTERVAL):
             looks = 0 if self._client.is_connected else looks + 1
@@ -188,7 +188,7 @@ class Connection:
         """Remember what the client could not do; its texts hold neither users nor passwords."""
         self._problem = str(error) or type(error).__name__
         if isinstance(error, ConnectionResetError):
-            # What it said may be lost when it hangs up.
+            # The server's message may be lost when it hangs up.
             self._problem = "it hangs up; if it knows its users, check the user and password of the URL"
         _logger.info("nats-error", error=self._problem)
 
@@ -217,7 +217,7 @@ class Connection:
         await self._subscribe(self._client, self._subscribed)
 
     async def tell(self, subject: str) -> None:
-        """Send an empty message to those who listen now."""
+        """Send an empty message to the present listeners."""
         self._check_up()
         with _translated():
             await self._client.publish(subject)
@@ -307,7 +307,7 @@ class Connection:
             )
 
     def _check_up(self) -> None:
-        """Fail at once: what is sent now would wait in the client, and be sent when nobody wants it any more."""
+        """Fail at once: a message would wait in the client, and be sent when it is no longer wanted."""
         if not self._client.is_connected:
             raise StorageUnavailable("there is no connection to a NATS server")
 

@@ -52,7 +52,7 @@ class Document:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class History(Document):
-    """Which history the stream holds."""
+    """The history that the stream holds."""
 
     #: The number of the newest shape of these documents.
     schema: int
@@ -99,9 +99,9 @@ class LowWaterMark(Document):
 
     @classmethod
     def of(cls, message: Message | None, head: Head) -> Self | None:
-        """The low-water mark of the log with this head; None if nothing of it was removed.
+        """The low-water mark of the log with this head; None if no event was removed.
 
-        One past the head tells of a log that a stream has lost which was put back: retention was at work meanwhile.
+        A mark past the head belongs to a log that a restored stream has lost: retention ran meanwhile.
         """
         if message is None or not message.data:
             return None
@@ -205,10 +205,10 @@ def moment(seconds: float) -> datetime:
     return datetime.fromtimestamp(seconds, UTC)
 
 
-#: Data that nobody can read: no UTF-8.
+#: Unreadable data: not UTF-8.
 _UNREADABLE = b"\xff"
 
-#: What a field of this type may hold.
+#: The values that a field of this type may hold.
 _TYPES: Mapping[str, type | tuple[type, ...]] = {
     "int": int,
     "str": str,

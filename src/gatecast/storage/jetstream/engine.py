@@ -25,13 +25,13 @@ from gatecast.storage.jetstream.survey import JetStreamSurvey
 #: The shape of the documents that this release writes.
 SCHEMA = 1
 
-#: What the server says when it has no such stream.
+#: The server's code when it has no such stream.
 _NO_STREAM = 10059
 
-#: What it says when it cannot keep so many copies.
+#: Its codes when it cannot keep this many copies.
 _TOO_FEW_SERVERS = {10074, 10005}
 
-#: What it says when another pod has just made the stream, with a slightly different configuration.
+#: Its code when another pod has just created the stream, with a slightly different configuration.
 _EXISTS = 10058
 
 
@@ -56,7 +56,7 @@ class JetStreamEngine:
 
         Raises:
             StorageUnavailable: no server can be reached, or JetStream is off there.
-            DatabaseUnsuitable: the stream is set up otherwise than the promises need.
+            DatabaseUnsuitable: the stream's settings break the promises.
             SchemaTooNew: a newer release has written the stream.
         """
         async with Connection.open(servers, user=user, password=password) as connection:
@@ -68,7 +68,7 @@ class JetStreamEngine:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class StreamFacts:
-    """What can be seen of a stream."""
+    """Facts about a stream."""
 
     name: str
     copies: int
@@ -78,11 +78,11 @@ class StreamFacts:
 async def look(
     servers: list[str], name: str, *, replicas: int, user: str = "", password: str | None = None
 ) -> StreamFacts | None:
-    """What the servers say of the stream; None if they have none of this name. Makes none.
+    """The servers' facts about the stream; None if they have none of this name. Creates no stream.
 
     Raises:
         StorageUnavailable: no server can be reached, or JetStream is off there.
-        DatabaseUnsuitable: the stream is set up otherwise than the promises need.
+        DatabaseUnsuitable: the stream's settings break the promises.
     """
     async with Connection.open(servers, user=user, password=password) as connection:
         check_max_payload(connection.max_payload)
@@ -95,7 +95,7 @@ async def look(
 
 
 async def prepare(stream: Stream, replicas: int) -> History:
-    """The history of the stream, which is made if it is missing; refuse one that does not suit."""
+    """The history of the stream, which is created if it is missing; an unsuitable stream is refused."""
     name = stream.subjects.name
     await _make(stream, name, replicas)
     info = await stream.info()

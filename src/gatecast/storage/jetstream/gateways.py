@@ -133,7 +133,7 @@ class Gateways:
         )
 
     async def find_readable(self, gateway_ids: Iterable[str]) -> list[Gateway]:
-        """Those of these gateways whose documents can be read: one that cannot hinders no other."""
+        """The gateways among these with readable documents: an unreadable one hinders no other."""
         names = list(dict.fromkeys(gateway_ids))
         found = zip(names, await self._stream.snapshots([self._subjects_of(name) for name in names]), strict=True)
         gateways: list[Gateway] = []
@@ -200,7 +200,7 @@ class Gateways:
         """Store the changed state of a gateway, together with other messages or not at all.
 
         Raises:
-            Stale: it has been changed meanwhile; nothing was stored.
+            Stale: another writer has changed it; nothing was stored.
         """
         needed, needed_before = self._hints(gateway.gateway_id, gateway.state), self._hints(gateway.gateway_id, before)
         for hint in sorted(needed - needed_before):

@@ -19,7 +19,7 @@ _logger = get_logger("jetstream")
 
 
 class StreamHints:
-    """What the servers tell everybody about the stream."""
+    """The hints that the servers send about the stream."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
@@ -40,7 +40,7 @@ class StreamHints:
         await self._connection.hear(hints_of_pods(self._name))
 
     def on_failure(self, told: FailureListener) -> None:
-        """Tell it when nobody keeps the connection up any more."""
+        """Call it when the task that keeps the connection up dies."""
         self._connection.on_failure(told)
 
     def look_at_everything(self) -> None:

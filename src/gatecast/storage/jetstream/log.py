@@ -102,7 +102,7 @@ class JetStreamLog:
         """The logs that have grown since `marker`, which is a sequence of the stream."""
         info = await self._stream.info()
         if not marker:
-            # What is asked about these logs next is answered by no replica that lacks what the leader has by now.
+            # Later questions about these logs are not answered by a replica that lacks what the leader has now.
             self._stream.floor = max(self._stream.floor, info.last_sequence)
         history = await self._history()
         changed, reached = await self._heads_after(marker)
@@ -131,7 +131,7 @@ class JetStreamLog:
                 break
             await asyncio.sleep(_LOOK_PAUSE * (look < _LOOKS - 1))
         else:
-            # No replica knows it any more, as that of a gateway deleted long ago; or all of them lag very far behind.
+            # No replica knows it, because its gateway was deleted long ago, or because all of them lag far behind.
             self._stream.head_floor = marker
         return heads, marker
 
@@ -184,9 +184,9 @@ class JetStreamLog:
         return self._result(log, events) if events is not None else await self._read_first(request, log)
 
     async def _read_first(self, request: ReadRequest, log: _Log) -> ReadResult | None:
-        """The same with the first event alone, from a replica that knows it.
+        """The result with the first event alone, from a replica that has it.
 
-        The one that was asked lags, or retention has removed the front meanwhile.
+        The replica that was asked lags, or retention has removed the front meanwhile.
         """
         subjects, name = self._stream.subjects, request.gateway_id
         for _ in range(_READS):
@@ -213,7 +213,7 @@ class JetStreamLog:
         )
 
     async def _events(self, request: ReadRequest, log: _Log) -> list[RecordedEvent] | None:
-        """The next events, without gaps; None if the first of them is not there any more."""
+        """The next events, without gaps; None if the first of them is no longer there."""
         first = _first(request, log)
         last = min(log.head.head, first + min(request.max_events, _EVENTS_PER_READ) - 1)
         offsets = range(first, last + 1)

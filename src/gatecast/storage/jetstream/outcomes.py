@@ -69,7 +69,7 @@ class JetStreamOutcomes:
     async def read(self, gateway_id: str, log: int, offset: int) -> tuple[EventOutcomes, int, int]:
         """The outcomes of an event, and the sequences of its two documents, 0 for one that does not exist.
 
-        Without an event id, if the event is not there any more.
+        Without an event id, if the event is no longer there.
         """
         subjects = self._stream.subjects
         event, applied, special = (
@@ -141,7 +141,7 @@ class JetStreamOutcomes:
         return outcomes
 
     async def deliveries(self, gateway_id: str, offset: int) -> Sequence[Delivery]:  # noqa: ARG002 - nothing is recorded
-        """Nothing: on a stream nobody notes when events pass their hops."""
+        """Empty: a stream does not record when events pass their hops."""
         return []
 
 

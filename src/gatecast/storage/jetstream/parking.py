@@ -115,7 +115,7 @@ class JetStreamParking:
         events = await self._to_release(gateway, replica, entity, those)
         copies, problem = copies_of(events)
         now = await self._stream.now()
-        # After exactly the head that was looked at: an event that is published meanwhile makes the batch stale.
+        # After exactly the head that was read: an event published meanwhile makes the batch stale.
         appending = Appending.after(self._stream.subjects, gateway)
         for copy in copies:
             appending.append(copy)
@@ -144,7 +144,7 @@ class JetStreamParking:
     ) -> list[RecordedEvent]:
         """The events of an entity from the first that waits, or after the first skipped one, up to the head.
 
-        Without those that were published again already, and without those that are left out.
+        Events that were published again already, or are left out, are skipped.
         """
         kinds = {offset: each.outcomes.kind(replica) for offset, each in those.items()}
         begins = [offset + (kind is OutcomeKind.SKIPPED) for offset, kind in kinds.items() if kind in _DECIDED]
@@ -166,7 +166,7 @@ def _entities(found: Sequence[Special], replica: str, kinds: Sequence[OutcomeKin
 
 
 def _released(found: Sequence[Special], replica: str) -> set[Entity]:
-    """The entities of which something waits or was decided, and nothing is parked."""
+    """The entities with waiting or decided events, and no parked one."""
     return _entities(found, replica, _DECIDED) - _entities(found, replica, _PARKED)
 
 

@@ -32,7 +32,7 @@ from gatecast.waiting import together
 _FORGET_AFTER = 600.0
 
 
-#: What is done to the connections that a gateway has to some pods.
+#: Changes the connections that a gateway has to some pods.
 _Work: TypeAlias = Callable[[Gateway, list[StoredConnection], float], None]
 
 
@@ -82,7 +82,7 @@ class JetStreamPresence:
         for pod_id, pod in gone.items():
             subject = self._stream.subjects.pod(pod_id)
             found = await self._stream.newest([subject])
-            # Unless it has come back meanwhile.
+            # Unless the pod has come back meanwhile.
             if subject in found and Pod.decode(found[subject].data) == pod:
                 await self._stream.purge(subject, before=found[subject].sequence + 1)
 
@@ -190,7 +190,7 @@ class JetStreamPresence:
     async def disconnect(self, progress: Sequence[Progress]) -> None:
         """Store the last progress of connections, and remove them.
 
-        What would record one of them is perhaps still on its way, long after it was given up.
+        The write that records one of them may still be on its way, long after it was given up.
         """
         now, by_gateway = await self._stream.now(), _by_gateway(progress)
 

@@ -36,7 +36,7 @@ class Appending:
 
     @classmethod
     def read(cls, subjects: Subjects, gateway_ids: Iterable[str], found: Mapping[str, Message]) -> Appending:
-        """What these messages show of the gateways' heads."""
+        """The gateways' heads in these messages."""
         heads, sequences = {}, {}
         for gateway_id in gateway_ids:
             message = found.get(subjects.head(gateway_id))

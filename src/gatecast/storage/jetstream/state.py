@@ -18,7 +18,7 @@ PARKED = "parked"
 
 @dataclass(slots=True)
 class StoredPosition:
-    """What one replica has confirmed."""
+    """The stored position of one replica."""
 
     epoch: str
     sent: int
@@ -56,7 +56,7 @@ class StoredConnection:
 
 @dataclass(slots=True)
 class State:
-    """What pods know together of one gateway's delivery. Methods change it in place."""
+    """The shared state of one gateway's delivery. Methods change it in place."""
 
     #: The log that the positions belong to.
     log: int
@@ -104,7 +104,7 @@ class State:
         """
         known = self.positions.get(opened.replica)
         if known is not None and known.epoch != str(start.epoch):
-            # Of a history that is over: a backup may have brought back some that no pod knows any more.
+            # Connections of an ended history: a restore may have brought back some that no pod knows.
             self.remove([each.connection_id for each in self._of(opened.replica)])
         others = [each for each in self._of(opened.replica) if each.connection_id != opened.connection_id]
         if newest_only:
@@ -131,7 +131,7 @@ class State:
     def _move_to(self, replica: str, start: Position, confirmed: int, resync_reason: str | None, now: float) -> None:
         known = self.positions.get(replica)
         if known is not None and known.resync_reason == PARKED and resync_reason is None:
-            # Lost while it was on its way here: it has to come again to be told.
+            # The events were lost on the way here: the replica must reconnect to learn of it.
             raise StorageUnavailable("the parked events were removed in the meantime")
         epoch = str(start.epoch)
         sent = max(known.sent, start.offset) if known is not None and known.epoch == epoch else start.offset
@@ -177,7 +177,7 @@ class State:
         ids, replicas = [one.connection_id for one in progress], [one.replica for one in progress]
         self.note(progress, epoch)
         self.dismiss_older(ids, head)
-        # Those that leave count for the last time; after that only those that stay move the position.
+        # Leaving connections count for the last time; afterwards only the others move the position.
         self.advance(replicas, epoch, now)
         self.remove(ids)
         self.advance(replicas, epoch, now)
@@ -218,7 +218,7 @@ class State:
             position.resync_reason = None
 
     def lose(self, replicas: Collection[str]) -> None:
-        """Events that waited for a decision are gone: these replicas must resynchronize, and come back to be told."""
+        """Parked events are gone: these replicas must resynchronize, and reconnect to learn of it."""
         for replica in replicas:
             if (position := self.positions.get(replica)) is not None:
                 position.resync_reason = PARKED

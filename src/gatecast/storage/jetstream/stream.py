@@ -27,10 +27,10 @@ _LOOKS, _LOOK_PAUSE = 50, 0.02
 #: The server's clock is asked for again after this many seconds.
 _CLOCK_LASTS = 5.0
 
-#: What the server calls a write whose expectation is not met.
+#: The server's codes for a write whose expectation is not met.
 _STALE = {10071, 10164}
 
-#: What it says of a batch that it did not store, because it had too many at once, or the batch took too long to arrive.
+#: Its codes for a batch that it did not store, because it had too many at once, or the batch arrived too slowly.
 _NOT_TAKEN = {10176, 10210, 10211}
 
 #: Most batches that this process sends at once; the server takes 50 for each stream.
@@ -38,7 +38,7 @@ _BATCHES_AT_ONCE = 8
 
 _TOO_LARGE = 10199
 
-#: What it says when the account, its memory or its disk has no room, and when the stream is not there.
+#: Its codes when the account, its memory or its disk is full, and when the stream is missing.
 _FULL_OR_GONE = {10002, 10028, 10047, 10059}
 
 _EXPECT = "Nats-Expected-Last-Subject-Sequence"
@@ -108,7 +108,7 @@ class Snapshot:
 
 @dataclass(frozen=True, slots=True)
 class StreamInfo:
-    """What the server that leads the stream says of it."""
+    """The leader's facts about the stream."""
 
     #: When the stream was created, as the server writes it.
     created: str
@@ -232,7 +232,7 @@ class Stream:
     async def matching(self, filtered: str) -> list[Message]:
         """The messages of the subjects that match, in the order of their sequences; never older than earlier answers.
 
-        Of more than about 1,000, a replica that lags may leave some out.
+        If there are more than about 1,000, a lagging replica may leave some out.
         """
         try:
             found = (await self.snapshot([filtered])).messages
@@ -241,7 +241,7 @@ class Stream:
         return [message for message in found.values() if message.subject != self.subjects.history]
 
     async def info(self) -> StreamInfo:
-        """What the leader says of the stream now."""
+        """The leader's present facts about the stream."""
         answer = await self.connection.ask(f"$JS.API.STREAM.INFO.{self.subjects.name}", {})
         raise_error(answer)
         info = StreamInfo(
@@ -319,7 +319,7 @@ class Stream:
         raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
 
     def _acknowledged(self, answer: Mapping[str, Any], seen: int, count: int = 1) -> int:
-        """The sequence of what was stored after `seen` was seen."""
+        """The sequence of the messages stored after `seen` was read."""
         error = answer.get("error")
         if error is not None:
             if error.get("err_code") == _TOO_LARGE:

@@ -62,7 +62,7 @@ class Subjects:
         return f"{self.name}.moving.{token(gateway_id)}"
 
     def claim(self, owner: str) -> str:
-        """The newest claim of those who register gateways under one."""
+        """The newest claim of an owner that registers gateways under claims."""
         return f"{self.name}.claim.{token(owner)}"
 
     def pod(self, pod_id: str) -> str:

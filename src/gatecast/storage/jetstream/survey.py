@@ -76,7 +76,7 @@ class JetStreamSurvey:
         return [head.gateway_id for head in heads if head.gateway_id.startswith(prefix)]
 
     async def latencies(self, gateway_ids: Sequence[str], *, since: float) -> list[float]:  # noqa: ARG002 - nothing is recorded
-        """Nothing: on a stream nobody notes when events were confirmed."""
+        """Empty: a stream does not record when events were confirmed."""
         return []
 
     # --- search -------------------------------------------------------------------------------------------------
@@ -152,7 +152,7 @@ def _fits(event: RecordedEvent, wanted: EventSearch) -> bool:
 
 
 def _state(offset: int, outcomes: Sequence[Outcome], confirmed: int) -> str:
-    """What became of an event, as one word."""
+    """The state of an event, in one word."""
     kinds = {each.kind for each in outcomes}
     if kinds & _REJECTED:
         return "rejected"

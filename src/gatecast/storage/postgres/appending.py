@@ -39,9 +39,9 @@ async def append(
 async def append_to(
     connection: _Fetches, groups: Sequence[Sequence[Event]], logs: Mapping[str, int], *, hint: bool
 ) -> list[PublishResult]:
-    """The result of each group, which has events of one gateway and is appended to the log that is named for it.
+    """The result of each group; a group has events of one gateway, and is appended to the log named for it.
 
-    Waits for no log: the groups of one that another transaction holds are `Busy`.
+    Waits for no log: groups of a log that another transaction holds are `Busy`.
     """
     if not any(groups):
         return [() for _ in groups]
@@ -96,7 +96,7 @@ def _as_arrays(groups: Sequence[Sequence[Event]]) -> tuple[object, ...]:
         [event.entity_type for event in events],
         [event.entity_id for event in events],
         [event.originated_at for event in events],
-        # A shorter array goes on with NULL.
+        # A shorter array is padded with NULL.
         traces if any(traces) else [],
         array_literal([numbers[id(event.payload)] for event in events]),
         list(payloads.values()),

@@ -34,7 +34,7 @@ class ConnectionPool:
         self._dial = dial
         self._size = size
         self._places = asyncio.Semaphore(size)
-        #: The one used last is taken first, so that those which nobody needs grow old.
+        #: The last used one is taken first, so that unneeded ones grow old.
         self._idle: list[tuple[asyncpg.Connection[Any], float]] = []
         self._in_use: set[asyncpg.Connection[Any]] = set()
         #: In use, and closed when they come back.
@@ -74,7 +74,7 @@ class ConnectionPool:
                 connection.terminate()
 
     async def acquire(self, time_limit: float) -> asyncpg.Connection[Any]:
-        """A connection that nobody else uses, until it is given back with `release`.
+        """A connection for the caller alone, until it is given back with `release`.
 
         Raises:
             TimeoutError: within this time, in seconds, none was given back, or could be opened.
@@ -161,7 +161,7 @@ class ConnectionPool:
         self._places.release()
 
     def expire(self) -> None:
-        """Open every connection anew: idle ones are closed now, those in use when they come back."""
+        """Reopen every connection: idle ones are closed now, and those in use when they are released."""
         self._drop_idle()
         self._expired.update(self._in_use)
 

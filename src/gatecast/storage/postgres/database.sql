@@ -23,15 +23,15 @@ ORDER BY t.schema, t.name
 SELECT relname FROM pg_catalog.pg_class WHERE relname = 'gatecast_outbox_forwarder' AND relkind = 'r'
 
 -- name: replication
--- Nothing here needs a right, but a role without pg_read_all_stats learns only that standbys are connected. A base backup
--- that is being made is none. A standby that is still catching up is no candidate yet: its sync_state is `potential`.
+-- This needs no privilege, but a role without pg_read_all_stats learns only that standbys are connected. A running base
+-- backup does not count. A standby that is still catching up is no candidate yet: its sync_state is `potential`.
 SELECT current_setting('synchronous_standby_names') AS names, count(*) FILTER (WHERE state IS DISTINCT FROM 'backup') AS connected,
        CASE WHEN count(*) = count(state) THEN count(*) FILTER (WHERE sync_state IN ('sync', 'quorum')) END AS in_sync
 FROM pg_stat_replication
 HAVING NOT pg_is_in_recovery()
 
 -- name: prepare_migrations
--- Only where there is none: the right to create it is asked for even where it exists.
+-- Only if it is missing: PostgreSQL checks the right to create it even if it exists.
 DO $$ BEGIN
     IF NOT EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE nspname = 'gatecast') THEN
         CREATE SCHEMA gatecast;

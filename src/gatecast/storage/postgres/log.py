@@ -33,7 +33,7 @@ from gatecast.storage.postgres.database import PostgresDatabase, repeated
 from gatecast.storage.postgres.driver_errors import translated
 from gatecast.storage.row_values import recorded_event
 
-#: Most logs that are checked to find the one that was held.
+#: Most logs that are checked to find the held one.
 _SUSPECTS = 50
 
 #: The errors that end a wait for a lock: our own time limit, or the server's.

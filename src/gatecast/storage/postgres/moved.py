@@ -106,6 +106,7 @@ async def _truncate(transaction: PostgresTransaction) -> None:
         await transaction.connection.execute(_QUERIES["truncate"])
     except asyncpg.LockNotAvailableError:
         await _run(transaction, _QUERIES["undo_part"])
+    await _run(transaction, _QUERIES["end_part"])
     await _run(transaction, _QUERIES["wait_a_little"])
 
 

@@ -19,6 +19,10 @@ SELECT tgname FROM pg_catalog.pg_trigger WHERE tgrelid = 'gatecast.pods'::regcla
 -- name: begin_part
 SAVEPOINT gatecast_emptying
 
+-- name: end_part
+-- What comes later must be of the transaction itself: the history names the one that has written it.
+RELEASE SAVEPOINT gatecast_emptying
+
 -- name: undo_part
 ROLLBACK TO SAVEPOINT gatecast_emptying
 

@@ -14,7 +14,7 @@ WHERE EXISTS (
            OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > json_extract_path_text(r.value, 'after')::bigint))
 
 -- name: entities
--- What is parked or held for a replica, and what was decided.
+-- The parked and held entities of a replica, and the decisions.
 SELECT DISTINCT o.kind, e.entity_type, e.entity_id
 FROM gatecast.gateway_streams s
 JOIN gatecast.outcomes o ON o.log_id = s.log_id
@@ -22,7 +22,7 @@ JOIN gatecast.events e ON e.log_id = o.log_id AND e."offset" = o."offset"
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
 
 -- name: settled
--- What was published again, or left out.
+-- Events that were published again, or left out.
 SELECT o."offset" FROM gatecast.gateway_streams s JOIN gatecast.outcomes o ON o.log_id = s.log_id
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > $3
 
@@ -47,13 +47,13 @@ INSERT INTO gatecast.outcomes (log_id, replica, "offset", kind, reason) VALUES (
 ON CONFLICT (log_id, "offset", replica) DO UPDATE SET kind = excluded.kind, recorded_at = now()
 
 -- name: note_undeliverable
--- Tried again, and still nobody can read it: its entity is parked again.
+-- Tried again, and still unreadable: its entity is parked again.
 INSERT INTO gatecast.outcomes (log_id, replica, "offset", kind, reason) VALUES ($1, $2, $3, 'undeliverable', $4)
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = now()
 
 -- name: left_out
--- Undeliverable events that the log passes over, and those that it tries again.
+-- Undeliverable events that the log skips, and those that it tries again.
 SELECT o."offset", o.kind FROM gatecast.gateway_streams s JOIN gatecast.outcomes o ON o.log_id = s.log_id
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('omitted', 'retried') AND o."offset" > $3
 
@@ -62,7 +62,7 @@ DELETE FROM gatecast.outcomes o USING gatecast.gateway_streams s
 WHERE s.gateway_id = $1 AND o.log_id = s.log_id AND o.replica = $2 AND o.kind = 'retried' AND o."offset" > $3
 
 -- name: end_skips
--- What came after the skipped events of an entity was published again.
+-- The events after the skipped ones of an entity were published again.
 UPDATE gatecast.outcomes o SET kind = 'omitted'
 FROM (
     SELECT s."offset" FROM gatecast.outcomes s JOIN gatecast.events e ON e.log_id = s.log_id AND e."offset" = s."offset"

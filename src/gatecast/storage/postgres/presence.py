@@ -37,7 +37,7 @@ class PostgresPresence:
         self._database = database
         #: Gateways that connect at the same time are looked up in one statement (scenario S30).
         self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
-        #: They are recorded in one statement, too, but for those that would wait for a lock.
+        #: They are recorded in one statement, except those that would wait for a lock.
         self._connects = Gathered[ConnectRequest, bool]("connects", self._record_unlocked, writes=True)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
@@ -85,7 +85,7 @@ class PostgresPresence:
                 await self._database.fetch(QUERIES["hint_everything"])
 
     async def _record_unlocked(self, requests: Sequence[ConnectRequest]) -> list[bool]:
-        """Whether each was recorded; one that was not may be recorded alone."""
+        """Whether each was recorded; the others may be recorded alone."""
         recorded = await self._connect(requests, waits=False)
         return [request.connection.connection_id in recorded for request in requests]
 

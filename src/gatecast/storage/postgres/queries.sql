@@ -7,8 +7,8 @@ SELECT status, culprit, epoch, "offset"
 FROM gatecast.append_events_v1($1::text::integer[], $2, $3, $4, $5, $6, $7, $8, $9, $10::text::integer[], $11, $12, $13)
 
 -- name: append_events_to_logs
--- As `append_events`, to these logs ($13, one for each event) and no other; waits for none. The lock keeps a log from being
--- deleted meanwhile. The arguments depend on it, so it is taken first.
+-- As `append_events`, but only to these logs ($13, one for each event), without waiting. The lock keeps a log from
+-- being deleted meanwhile. The arguments depend on it, so it is taken first.
 WITH held AS MATERIALIZED (
     SELECT log_id FROM gatecast.gateway_streams WHERE gateway_id = ANY ($2::text[]) FOR KEY SHARE SKIP LOCKED
 ), wanted AS MATERIALIZED (
@@ -67,7 +67,7 @@ ORDER BY r.number, e."offset"
 
 -- name: places
 -- Backwards from the end of each log to the first event that is older than the marker ($2). Offsets follow commits, so
--- what stands before that event was committed before it. In tables that were loaded into a younger cluster, old events
+-- every earlier offset was committed before that event. In tables that were loaded into a younger cluster, old events
 -- carry transaction ids that this cluster has not reached.
 SELECT s.gateway_id, s.log_id, greatest(s.trimmed_through, coalesce(e."offset", 0)) AS "offset",
        e."offset" IS NULL AND s.trimmed_through > 0 AND s.trimmed_xid >= $2::text::xid8
@@ -135,7 +135,7 @@ SELECT gatecast.renew_lease_v1($1, $2) AS life
 SELECT gatecast.end_lease_v1($1)
 
 -- name: standing
--- An index lookup for each of those that connect at the same time, whatever the statistics say.
+-- An index lookup for each of those that connect at the same time, regardless of statistics.
 SELECT r.number, e.current AS epoch, s.head, s.trimmed_through, s.registered_in, c.epoch AS cursor_epoch, c.confirmed,
        c.resync_reason
 FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(gateway_id, replica, number)
@@ -189,8 +189,8 @@ WHERE s.gateway_id = ANY ($1)
 ORDER BY s.gateway_id, l.connected_at, l.connection_id
 
 -- name: record_outcomes
--- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: nobody would remove what
--- comes later. It waits for retention as well, whose cut we then see.
+-- The key-share lock makes a concurrent deletion of a gateway wait, or makes us find it gone: later outcomes would
+-- never be removed. It waits for retention as well, whose cut we then see.
 WITH log AS MATERIALIZED (
     SELECT gateway_id, log_id, trimmed_through FROM gatecast.gateway_streams WHERE gateway_id = ANY ($1)
     ORDER BY gateway_id FOR KEY SHARE

@@ -33,7 +33,7 @@ BEGIN
         EXECUTE format('ALTER ROLE %I IN DATABASE %I SET search_path = gatecast', owned, current_database());
     END LOOP;
     GRANT USAGE ON SCHEMA gatecast TO gatecast_pod, gatecast_publisher;
-    -- What exists, and what the owner will make.
+    -- Present objects, and future ones of the owner.
     GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA gatecast TO gatecast_pod;
     GRANT USAGE ON ALL SEQUENCES IN SCHEMA gatecast TO gatecast_pod;
     ALTER DEFAULT PRIVILEGES FOR ROLE gatecast_owner IN SCHEMA gatecast

@@ -57,7 +57,7 @@ FROM standing s GROUP BY s.resynchronizing, s.parked, s.connected, s.lagging, s.
 SELECT s.gateway_id FROM gatecast.gateway_streams s WHERE starts_with(s.gateway_id, $1)
 
 -- name: latencies
--- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
+-- For each gateway the newest four passages are read; the time of a passage's last event is exact.
 SELECT t.confirmed_last - extract(epoch FROM e.recorded_at)::float8 AS seconds
 -- One look at an index for each: a join would read the streams of all gateways.
 FROM jsonb_array_elements_text($1::text::jsonb) w (gateway_id)

@@ -82,5 +82,5 @@ SELECT number FROM gatecast_schema_migrations ORDER BY number
 INSERT INTO gatecast_schema_migrations (number, name, applied_at) VALUES ($1, $2, now())
 
 -- name: columns
--- Of a table; none: there is no such table.
+-- The columns of a table; none: there is no such table.
 SELECT name FROM pragma_table_info($1) ORDER BY name

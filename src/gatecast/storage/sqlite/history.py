@@ -43,7 +43,7 @@ def go_on(connection: sqlite3.Connection, file: HistoryFile, moment: datetime) -
 def keep(connection: sqlite3.Connection, file: HistoryFile, expected: UUID) -> None:
     """Forget what the history file says if the epoch is `expected`, so that the history continues.
 
-    The caller holds the write lock, so that nobody decides otherwise at the same time.
+    The caller holds the write lock, so that no other process decides at the same time.
     """
     [(epoch,)] = select(connection, _QUERIES["epoch"])
     if UUID(epoch) == expected:

@@ -1,4 +1,4 @@
-"""A file whose log is moved to another database: nobody writes to it any more, whatever program tries."""
+"""A file whose log is moved to another database: no program can write to it any more."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _PREFIX = "gatecast_moved_to_"
 
 _CLOSED = "gatecast_closed_"
 
-#: What only those write who read the log here, and when they do: an outbox keeps one position for itself.
+#: Writes that only readers of this log make; an outbox keeps one position for itself.
 _OF_READERS = (
     ("INSERT", "gatecast_pods", ""),
     ("INSERT", "gatecast_connections", ""),
@@ -22,7 +22,7 @@ _OF_READERS = (
 
 
 def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Blocking, told: str = MOVED) -> None:
-    """Keep everybody from changing these tables, in the open transaction; the target and the run are remembered."""
+    """Close these tables to writers, in the open transaction; the target and the run are remembered."""
     unblock(connection)
     for table in tables:
         for change in ("INSERT", "UPDATE", "DELETE"):
@@ -36,13 +36,13 @@ def block(connection: sqlite3.Connection, tables: Iterable[str], blocking: Block
 
 
 def unblock(connection: sqlite3.Connection) -> None:
-    """Let everybody change them again, in the transaction that is open."""
+    """Open the tables to writers again, in the open transaction."""
     for name in _triggers(connection):
         connection.execute(f'DROP TRIGGER "{name}"')
 
 
 def blocking_of(connection: sqlite3.Connection) -> Blocking | None:
-    """For whose sake nobody may change them; None: everybody may."""
+    """The move that closes the tables to writers; None: they are open."""
     for name in _triggers(connection):
         target, run = name.removeprefix(_PREFIX)[:32], name.removeprefix(_PREFIX)[33:65]
         return Blocking(target=UUID(target), run=_run(run))
@@ -50,7 +50,7 @@ def blocking_of(connection: sqlite3.Connection) -> Blocking | None:
 
 
 def close(connection: sqlite3.Connection) -> None:
-    """Let nobody read the log here and deliver it, for good, in the transaction that is open."""
+    """Stop delivery from this log for good, in the open transaction."""
     for change, table, condition in _OF_READERS:
         _refuse(connection, f"{_CLOSED}{change.lower()}_{table}", change, table, MOVED_TO_STREAM, condition)
 

@@ -12,7 +12,7 @@ WHERE EXISTS (
            OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > CAST(json_extract_path_text(r.value, 'after') AS integer)))
 
 -- name: entities
--- What is parked or held for a replica, and what was decided.
+-- The parked and held entities of a replica, and the decisions.
 SELECT DISTINCT o.kind, e.entity_type, e.entity_id
 FROM gatecast_gateway_streams s
 JOIN gatecast_outcomes o ON o.log_id = s.log_id
@@ -20,7 +20,7 @@ JOIN gatecast_events e ON e.log_id = o.log_id AND e."offset" = o."offset"
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
 
 -- name: settled
--- What was published again, or left out.
+-- Events that were published again, or left out.
 SELECT o."offset" FROM gatecast_gateway_streams s JOIN gatecast_outcomes o ON o.log_id = s.log_id
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > $3
 
@@ -43,14 +43,14 @@ INSERT INTO gatecast_outcomes (log_id, replica, "offset", kind, reason, recorded
 ON CONFLICT (log_id, "offset", replica) DO UPDATE SET kind = excluded.kind, recorded_at = excluded.recorded_at
 
 -- name: note_undeliverable
--- Tried again, and still nobody can read it: its entity is parked again.
+-- Tried again, and still unreadable: its entity is parked again.
 INSERT INTO gatecast_outcomes (log_id, replica, "offset", kind, reason, recorded_at)
 VALUES ($1, $2, $3, 'undeliverable', $4, now())
 ON CONFLICT (log_id, "offset", replica) DO UPDATE
 SET kind = excluded.kind, reason = excluded.reason, recorded_at = excluded.recorded_at
 
 -- name: left_out
--- Undeliverable events that the log passes over, and those that it tries again.
+-- Undeliverable events that the log skips, and those that it tries again.
 SELECT o."offset", o.kind FROM gatecast_gateway_streams s JOIN gatecast_outcomes o ON o.log_id = s.log_id
 WHERE s.gateway_id = $1 AND o.replica = $2 AND o.kind IN ('omitted', 'retried') AND o."offset" > $3
 
@@ -59,7 +59,7 @@ DELETE FROM gatecast_outcomes WHERE log_id = (SELECT s.log_id FROM gatecast_gate
   AND replica = $2 AND kind = 'retried' AND "offset" > $3
 
 -- name: end_skips
--- What came after the skipped events of an entity was published again.
+-- The events after the skipped ones of an entity were published again.
 UPDATE gatecast_outcomes SET kind = 'omitted'
 WHERE log_id = $1 AND replica = $2 AND kind = 'skipped'
   AND EXISTS (SELECT 1 FROM gatecast_events e WHERE e.log_id = gatecast_outcomes.log_id AND e."offset" = gatecast_outcomes."offset"

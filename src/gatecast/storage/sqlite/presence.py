@@ -239,7 +239,7 @@ def _disconnect(connection: sqlite3.Connection, progress: Sequence[Progress]) ->
     ended = as_list(one.connection_id for one in progress)
     _note_progress(connection, progress)
     change(connection, QUERIES["dismiss_older"], ended)
-    # The connections that leave count for the last time; after that only those that stay move the position.
+    # Leaving connections count for the last time; afterwards only the others move the position.
     _advance(connection, _shared_by(progress))
     change(connection, QUERIES["remove_connections"], ended)
     _advance(connection, _shared_by(progress))

@@ -34,18 +34,18 @@ WHERE s.gateway_id = $1
 SELECT epoch.current, head FROM gatecast_gateway_streams CROSS JOIN gatecast_epoch AS epoch WHERE gateway_id = $1
 
 -- name: set_position
--- The client knows best where it stands, so this also moves back; `sent` is how far anybody got in this epoch.
+-- The client knows its own position best, so this also moves back; `sent` is the highest sent offset of this epoch.
 INSERT INTO gatecast_cursors (gateway_id, replica, epoch, sent, confirmed, resync_reason, updated_at)
 VALUES ($1, $2, $3, $4, $4, $5, now())
 ON CONFLICT (gateway_id, replica) DO UPDATE
 SET sent = CASE WHEN epoch = excluded.epoch THEN max(sent, excluded.sent) ELSE excluded.sent END,
     epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason,
     updated_at = excluded.updated_at
--- Lost while it was on its way here: it has to come again to be told.
+-- The events were lost on the way here: the replica must reconnect to learn of it.
 WHERE gatecast_cursors.resync_reason IS NOT 'parked' OR excluded.resync_reason IS NOT NULL
 
 -- name: hold_back
--- A slower live connection that shares the position is not passed; $3 is the one that connects.
+-- A slower live connection that shares the position is not passed; $3 is the new connection.
 WITH other AS (
     SELECT min(o.confirmed) AS slowest
     FROM gatecast_connections AS o

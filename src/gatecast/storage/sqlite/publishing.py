@@ -34,7 +34,7 @@ def append(
 ) -> list[PublishResult]:
     """The result of each group, which is appended whole or not at all; `moment` is the text of its recorded time.
 
-    Of a gateway in `logs`, only that log counts.
+    For a gateway in `logs`, only that log counts.
     """
     if not any(groups):
         return [() for _ in groups]
@@ -83,7 +83,7 @@ class _Found(NamedTuple):
 
 
 def _look_up(connection: sqlite3.Connection, events: Sequence[Event]) -> list[_Found]:
-    """What is known of each event, in order, in one statement."""
+    """What the log has of each event, in order, by one statement."""
     ids = [str(event.event_id) for event in events]
     wanted = as_list([event.gateway_id, event_id] for event, event_id in zip(events, ids, strict=True))
     rows = select(connection, QUERIES["look_up"], wanted)

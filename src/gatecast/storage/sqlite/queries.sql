@@ -1,7 +1,7 @@
 -- name: look_up
--- Of each of these events ($1, a list of [gateway, id]), by its number in the list: the log of its gateway (NULL: it has
--- none), the head of that, and where the event lies if it is in the log already. The joins keep their order: one look into
--- each index for each event, however large the log is.
+-- For each of these events ($1, a list of [gateway, id]), by its number in the list: the log of its gateway (NULL: it
+-- has none), the head of the log, and the event's offset if it is in the log already. The joins keep their order: one
+-- look into each index for each event, however large the log is.
 SELECT wanted.key, s.log_id, s.head, e."offset"
 FROM json_each($1) AS wanted
     LEFT JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract(wanted.value, '$[0]')
@@ -50,8 +50,8 @@ FROM gatecast_gateway_streams AS s LEFT JOIN gatecast_events AS e ON e.log_id = 
 WHERE s.gateway_id IN (SELECT value FROM json_each($1))
 
 -- name: contradicted
--- How many of these events ($1, a list of [gateway, log, offset, id]) this history does not have there. One that retention
--- removed contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher
+-- How many of these events ($1, a list of [gateway, log, offset, id]) this history lacks there. An event that retention
+-- removed contradicts nothing, nor does one of a gateway that was deleted or registered again: a later log has a higher
 -- number. Without a number, the log is the one that the gateway has.
 SELECT count(*)
 FROM json_each($1) AS r
@@ -80,7 +80,7 @@ SELECT log FROM gatecast_identity
 
 -- name: note_forgotten_log
 -- Its events and outcomes may be so many that they would keep everybody from writing: `trim` removes them in chunks.
--- Where a log is named ($2), that one and no other.
+-- If a log is named ($2), only that one.
 INSERT INTO gatecast_forgotten_logs (log_id)
 SELECT log_id FROM gatecast_gateway_streams WHERE gateway_id = $1 AND log_id = coalesce($2, log_id)
 

@@ -17,7 +17,7 @@ LIMIT $4
 -- (scenario S19), so each age ends at the first event that is too young, whatever the clock did in between.
 WITH log AS (
     SELECT log_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
-           -- What is parked or held is confirmed, and not handled.
+           -- Parked and held events are confirmed, but not handled.
            min(coalesce((SELECT min(c.confirmed) FROM gatecast_cursors AS c JOIN gatecast_epoch AS epoch ON epoch.current = c.epoch
                          WHERE c.gateway_id = s.gateway_id), 0),
                coalesce((SELECT min(o."offset") - 1 FROM gatecast_outcomes AS o
@@ -47,13 +47,13 @@ DELETE FROM gatecast_outcomes WHERE log_id = $1 AND "offset" <= $2
 DELETE FROM gatecast_passages WHERE log_id = $1 AND through <= $2
 
 -- name: note_lost
--- The caps remove also what waits for a decision: then nobody believes that nothing is missing (promise P6).
+-- The caps also remove parked events: these replicas must learn that events are missing (promise P6).
 UPDATE gatecast_cursors SET resync_reason = 'parked' WHERE gateway_id = $1 AND EXISTS (
     SELECT 1 FROM gatecast_outcomes AS o WHERE o.log_id = $2 AND o.replica = gatecast_cursors.replica AND o."offset" <= $3
       AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))
 
 -- name: dismiss_losers
--- They come back and are told.
+-- They reconnect and learn of the loss.
 UPDATE gatecast_connections SET dismissal = 'restarting' WHERE gateway_id = $1 AND dismissal IS NULL AND EXISTS (
     SELECT 1 FROM gatecast_outcomes AS o WHERE o.log_id = $2 AND o.replica = gatecast_connections.replica AND o."offset" <= $3
       AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))

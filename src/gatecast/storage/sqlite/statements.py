@@ -31,7 +31,7 @@ class _Portable(NamedTuple):
 
     #: With `?` for each placeholder: to look up a name for each argument takes longer than to store the row.
     query: LiteralString
-    #: Which argument each `?` stands for.
+    #: The argument of each `?`.
     order: Sequence[int]
 
 

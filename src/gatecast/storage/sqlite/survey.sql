@@ -60,7 +60,7 @@ FROM standing GROUP BY resynchronizing, parked, connected, lagging, lag_seconds 
 SELECT gateway_id FROM gatecast_gateway_streams WHERE substr(gateway_id, 1, length($1)) = $1
 
 -- name: latencies
--- Of each gateway the newest four notes of progress are looked at; the last event that one tells of is known exactly.
+-- For each gateway the newest four passages are read; the time of a passage's last event is exact.
 SELECT t.confirmed_last - (julianday(e.recorded_at) - 2440587.5) * 86400.0 AS seconds
 FROM gatecast_gateway_streams AS s
     CROSS JOIN gatecast_passages AS t ON t.log_id = s.log_id AND t.number IN (

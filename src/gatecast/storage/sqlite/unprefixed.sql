@@ -9,7 +9,7 @@ INSERT INTO gatecast_schema_migrations (number, name, applied_at) SELECT number,
 INSERT INTO schema_migrations (number, name, applied_at) VALUES ($1, 'prefixed_tables', now())
 
 -- name: indexes_and_triggers
--- Those of ours, by their tables' former names: they can only be made anew. Those of others stay as they are.
+-- Those of our tables, by their former names: they must be recreated. Those of other tables stay as they are.
 SELECT type, name, sql FROM sqlite_schema
 WHERE tbl_name GLOB 'gatecast_*' AND type IN ('index', 'trigger') AND sql IS NOT NULL
   AND name GLOB substr(tbl_name, length('gatecast_') + 1) || '_*'

@@ -44,7 +44,7 @@ class WriteAheadLog:
             )
 
     def keep_small(self, connection: sqlite3.Connection) -> None:
-        """Empty the log if it has grown; called after a commit, which stands whatever happens here."""
+        """Empty the log if it has grown; called after a commit, which no failure here undoes."""
         size = self._size()
         if size >= self._empty_from:
             size = self._emptied(connection)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import subprocess
+import sys
 from collections.abc import Sequence
 from contextlib import closing
 from functools import partial
@@ -137,6 +138,51 @@ def test_what_a_pod_does_is_measured_in_several_rounds_against_a_yardstick(scena
     assert any(each["yardstick"] for each in document["figures"])
 
 
+#: Stands in for Centrifugo: it answers, and stores nothing.
+_CENTRIFUGO = """#!{python}
+import json, sys
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+configuration = json.load(open(sys.argv[2]))
+assert configuration["broker"]["postgres"]["dsn"].startswith("postgresql://")
+
+class Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self):
+        self.answer(200 if self.path == "/health" else 404)
+
+    def do_POST(self):
+        self.rfile.read(int(self.headers["Content-Length"]))
+        admitted = self.headers["X-API-Key"] == configuration["http_api"]["key"]
+        self.answer(200 if admitted and self.path == "/api/publish" else 403)
+
+    def answer(self, status):
+        self.send_response(status)
+        self.send_header("Content-Length", "2")
+        self.end_headers()
+        self.wfile.write(b"{{}}")
+
+    def log_message(self, *_):
+        pass
+
+server = configuration["http_server"]
+ThreadingHTTPServer((server["address"], server["port"]), Handler).serve_forever()
+"""
+
+
+@pytest.mark.usefixtures("ready")
+def test_publishing_over_http_is_compared_with_a_centrifugo_that_is_there(tmp_path: Path) -> None:
+    program = tmp_path / "centrifugo"
+    program.write_text(_CENTRIFUGO.format(python=sys.executable), "utf-8")
+    program.chmod(0o755)
+    figures = {each["what"]: each for each in _run("http", "--centrifugo", str(program))["figures"]}
+    assert len(figures) == 13
+    multiple = figures["requests, as a multiple of Centrifugo's, 32 callers"]
+    assert (multiple["aim"], len(multiple["rounds"])) == (2, 2)
+    assert figures["requests at Centrifugo, 32 callers"]["median"] > 0
+
+
 @pytest.mark.usefixtures("ready")
 def test_publishing_in_the_callers_transaction_is_one_round_trip_more() -> None:
     """How much more time that takes is the difference of two times, which noise can turn round."""
@@ -215,10 +261,18 @@ def test_all_runs_every_scenario_and_tells_how_each_ended(monkeypatch: pytest.Mo
     statuses = {name: each["status"] for name, each in json.loads(file.read_text()).items()}
     assert statuses.pop("latency").startswith("ended after")
     assert statuses.pop("http") == "failed: no socket"
-    more = ("fan-out", "deploy", "transaction", "storm", "retention")
+    more = ("fan-out", "deploy", "transaction", "storm", "retention", "jetstream")
     assert set(statuses) == {"publish", "publish on SQLite", "drain", "memory", "deliver", "idle", "connect", *more}
     assert set(statuses.values()) == {"done"}
     assert "it: pass" in result.output
+
+
+def test_jetstream_tells_how_fast_one_caller_and_many_publish_and_how_long_an_event_takes() -> None:
+    """Against the client of NATS alone, on the same servers."""
+    figures = _run("jetstream")["figures"]
+    assert [each["unit"] for each in figures] == ["events/s", "events/s", "ms", "ms"]
+    assert all(each["median"] > 0 for each in figures)
+    assert all(each["yardstick"] for each in figures[:2])
 
 
 def test_what_has_not_begun_after_ten_minutes_is_left_out(monkeypatch: pytest.MonkeyPatch) -> None:

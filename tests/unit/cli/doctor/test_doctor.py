@@ -16,6 +16,7 @@ from typer.testing import CliRunner
 from gatecast.cli.doctor.findings import State
 from gatecast.cli.doctor.machine import _certificate, _descriptors, _reachable
 from gatecast.cli.main import app
+from gatecast.hub import EventHub
 from gatecast.server.descriptors import raise_limit
 from gatecast.settings import Settings
 from gatecast.testing.pods import Pods
@@ -69,6 +70,15 @@ def test_a_file_that_is_not_there_is_a_problem_and_is_not_made(tmp_path: Path) -
     assert status == 1
     assert "gatecast migrate" in found["database"]["advice"]
     assert not list(tmp_path.iterdir())
+
+
+async def test_a_database_that_is_an_outbox_holds_no_log_for_pods(tmp_path: Path, sqlite: str) -> None:
+    """As after `gatecast move-log` to a stream: pods that know only the database would end with an error."""
+    async with EventHub.open(f"sqlite:///{tmp_path / 'log.db'}", outbox=sqlite):
+        pass
+    status, found = await asyncio.to_thread(_examined, sqlite, *_NOBODY)
+    assert status == 1
+    assert "name this database as its outbox" in found["database"]["advice"]
 
 
 def test_a_file_that_others_may_read_is_warned_of(sqlite: str) -> None:

@@ -67,7 +67,7 @@ _TABS = [
 _BEGINNING = (2**62, "")
 
 
-#: What lists can be narrowed to, by how it is called in addresses.
+#: The filters of lists, by their names in addresses.
 STATE_FILTERS = {
     "waiting": ("waiting for gateways", tuple(sorted(WAITING))),
     "failed": ("failed", (DeploymentState.FAILED,)),
@@ -80,13 +80,13 @@ _OFFERED = 100
 
 
 def states_named(name: str) -> Sequence[DeploymentState]:
-    """What a filter lets through; nothing: everything."""
+    """The states that a filter selects; empty: all."""
     return STATE_FILTERS[name][1] if name in STATE_FILTERS else ()
 
 
 @dataclass(frozen=True, slots=True)
 class _Shown:
-    """Which part of an artifact a page shows."""
+    """The part of an artifact that a page shows."""
 
     tab: str = "overview"
     deployment: str = ""
@@ -211,14 +211,14 @@ class ArtifactPages:
         }
 
     def _page(self, request: Request, read: Mapping[str, Any], *, secret: str = "", problem: str = "") -> Response:
-        """What was read, with a key that was made just now, or with what was wrong."""
+        """The page, with a key that was just created, or with a mistake."""
         parts = {"artifact_kind": self._artifact_kind, "title": self._title, "tabs": _TABS, **read}
         return page(request, "artifact.html", **parts, secret=secret, problem=problem)
 
     async def _tab(
         self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
     ) -> dict[str, Any]:
-        """What only one tab shows."""
+        """The content of one tab."""
         place = (artifact.organization, self._artifact_kind, artifact.id)
         artifacts = context.control_plane.artifacts
         match shown.tab:
@@ -238,7 +238,7 @@ class ArtifactPages:
     async def _rollout(
         self, context: AdminContext, artifact: StoredArtifact, running: Sequence[Running], shown: _Shown
     ) -> dict[str, Any]:
-        """Which gateway is in which state of it, and where else it could run."""
+        """The state on each gateway, and the gateways where it could run as well."""
         wanted = DeploymentFilter(artifact_id=artifact.id, states=states_named(shown.state), gateway=shown.q)
         search = context.control_plane.search
         place = (self._artifact_kind.kind, artifact.handle, shown.after)
@@ -378,7 +378,7 @@ def _running_on(running: Sequence[Running]) -> set[str]:
 
 
 def _facts(view: dict[str, Any]) -> list[tuple[str, str]]:
-    """What people want to know of a document at first sight."""
+    """The most important facts of a document."""
     upstream = view.get("upstream") or {}
     facts = (
         ("Description", view.get("description", "")),

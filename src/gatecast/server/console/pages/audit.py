@@ -23,18 +23,18 @@ _Filter = Annotated[str, Query(max_length=255)]
 #: Words that are written in capitals.
 _CAPITALS = {"llm": "LLM", "mcp": "MCP", "rest": "REST", "api": "API"}
 
-#: What an entry may be about that has a page.
+#: Targets of entries that have a page.
 _PAGE = re.compile(r"/(?:gateways|llm-providers|llm-proxies|mcp-proxies|rest-apis)/(?!new\b|bulk\b)[^/?]+")
 
 
 def in_words(action: str) -> str:
-    """What was asked for, as people write it: `create_llm_provider` is "Create LLM provider"."""
+    """The action in words: `create_llm_provider` is "Create LLM provider"."""
     text = " ".join(_CAPITALS.get(word, word) for word in action.split("_"))
     return text[:1].upper() + text[1:]
 
 
 def page_of(target: str) -> str:
-    """The page of what an entry is about; empty: there is none."""
+    """The page of an entry's target; empty: there is none."""
     found = _PAGE.match(target)
     return found[0] if found else ""
 

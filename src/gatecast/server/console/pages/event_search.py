@@ -30,7 +30,7 @@ _Moment = Annotated[str, Query(max_length=32)]
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class _Wanted:
-    """What is searched for, as it was typed."""
+    """The search, as it was typed."""
 
     gateway: str
     type: str
@@ -117,7 +117,7 @@ async def _search(context: AdminContext, organization: str, gateway_id: str, wan
 
 
 def _moment(field: str, text: str) -> datetime | None:
-    """What was typed as a time, in UTC.
+    """A typed time, in UTC.
 
     Raises:
         InvalidValue: it is none.

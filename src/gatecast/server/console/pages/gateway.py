@@ -1,4 +1,4 @@
-"""One gateway: how its delivery stands, what it runs, its tokens and its log."""
+"""One gateway: its delivery, its deployments, its tokens and its log."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ async def _read(context: AdminContext, organization: str, gateway_id: str) -> di
 
 
 def _page(request: Request, context: AdminContext, read: Mapping[str, Any], *, secret: str = "") -> Response:
-    """What was read, with a token that was made just now."""
+    """The page, with a token that was just created."""
     gateway_host = _gateway_host(
         context.gateway_address or context.settings.gateway_listen, request.url.hostname or "localhost"
     )

@@ -91,7 +91,7 @@ async def show_bulk(
     connection: Annotated[str, Query(max_length=20)] = "",
     state: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """What can be done for all that match, and how many those are."""
+    """The actions for all matching gateways, and their number."""
     values = {"q": q, "connection": connection, "state": state, "action": "", "expected": "", "after": ""}
     return await _bulk(request, context, visitor.organization, values)
 

@@ -1,4 +1,4 @@
-"""Settings in force, the state of this pod, and the licences of what the console serves."""
+"""Settings in force, the state of this pod, and the licences of files that the console serves."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 @router.get("/settings")
 async def show_settings(request: Request, context: Context, visitor: Visitor) -> Response:
-    """What this pod runs with."""
+    """The settings and the state of this pod."""
     del visitor
     vendored = json.loads(resources.files("gatecast.server.console").joinpath("static/vendor/vendor.json").read_text())
     return page(

@@ -37,7 +37,7 @@ TONES = {
 }
 
 
-#: What helps with a cause, and where on the gateway's page that is.
+#: The remedy for a cause, and its place on the gateway's page.
 _HELP = {
     "rejected": ("Retry or skip", "parked"),
     "undeliverable": ("Retry or skip", "parked"),
@@ -63,7 +63,7 @@ class Attention:
 
     @property
     def help(self) -> tuple[str, str]:
-        """What helps, and the part of the gateway's page for it."""
+        """The remedy, and the part of the gateway's page for it."""
         return _HELP.get(self.why.code, ("Look at it", "delivery"))
 
 
@@ -89,7 +89,7 @@ async def show_overview(request: Request, context: Context, visitor: Visitor) ->
 
 
 async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> tuple[list[Attention], int]:
-    """The gateways that are not current, or not connected, the gravest first; and how many there are."""
+    """The gateways that are not current, or not connected, the worst first; and their number."""
     gravest = fleet.matching(FleetFilter(), sort=Sort.STATE)
     wanted = [each for each in gravest if each.state is not FleetState.CURRENT or not each.connected]
     found = []
@@ -102,5 +102,5 @@ async def _attention(context: AdminContext, organization: str, fleet: Fleet) -> 
 
 @router.get("/console/history")
 async def history(context: Context, visitor: Visitor) -> FleetHistory:
-    """What the charts of the overview show: the last hour."""
+    """The data of the overview's charts: the last hour."""
     return await show_fleet_history(context, visitor.organization, minutes=60)

@@ -35,7 +35,7 @@ _PLACES = {
     "gateways": "gateways",
 }
 
-#: What people call these fields.
+#: The names of these fields for people.
 _NAMES = {
     "name": "Name",
     "version": "Version",
@@ -123,7 +123,7 @@ def _values(form: FormData) -> dict[str, Any]:
 
 
 def _missing(values: dict[str, Any], template: LlmProviderTemplate | None) -> dict[str, str]:
-    """What the form asks for beyond the rules of the document."""
+    """The form's own rules, beyond those of the document."""
     errors = {}
     if template is None:
         errors["template"] = "Choose a template."
@@ -150,7 +150,7 @@ def _document(values: dict[str, Any], template: LlmProviderTemplate | None) -> d
     }
     optional = {name: values[name] for name in ("context", "description") if values[name]}
     if optional.get("context") == f"/{derive_handle(values['name'])}":
-        # What the form has made of the name: where it is taken, another one does as well.
+        # The form derived it from the name: if it is taken, another one will do.
         del optional["context"]
     if values["policies"].strip():
         optional["globalPolicies"] = json_or_text(values["policies"])

@@ -37,7 +37,7 @@ async def show_rollouts(
     state: Annotated[str, Query(max_length=20)] = "",
     after: Annotated[str, Query(max_length=20)] = "",
 ) -> Response:
-    """What was changed last, and how far it has come on which gateway."""
+    """The latest changes, and their state on each gateway."""
     search = context.control_plane.search
     wanted = ArtifactFilter(text=q, states=states_named(state))
     found = await search.artifacts(visitor.organization, wanted, sort=ArtifactSort.CHANGED, after=after, limit=_ROWS)
@@ -60,7 +60,7 @@ async def show_rollouts(
 
 
 async def _cells(search: ArtifactSearch, organization: str, artifact: ListedArtifact) -> list[ListedDeploymentView]:
-    """What some gateways were told of an artifact: those where something is amiss, or awaited, before the others."""
+    """An artifact's state on some gateways: failed and waiting ones before the others."""
     found: dict[str, ListedDeploymentView] = {}
     for name in ("failed", "waiting", ""):
         if len(found) < _COLUMNS:

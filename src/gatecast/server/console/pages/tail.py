@@ -66,7 +66,7 @@ async def stream_events(
 
 
 async def _heard(messages: AsyncIterable[Any]) -> AsyncIterator[Any]:
-    """The same, with comments turned into what a page hears: it tells silence from a pod that stands still."""
+    """The same stream, with comments as messages, so that a page can tell silence from a stalled pod."""
     async for message in messages:
         yield _ALIVE if message == STILL_HERE else message
 
@@ -81,7 +81,7 @@ async def offered_policies(
 
 @dataclass(frozen=True, slots=True)
 class _Watched:
-    """What a page shows: the fleet and what it runs, only what it runs, or one gateway."""
+    """What a page follows: the fleet and its deployments, only deployments, or one gateway."""
 
     organization: str
     gateway_id: str = ""

@@ -20,7 +20,7 @@ BEGIN
     DELETE FROM gatecast.connections;
 END $$;
 
--- What waited for a decision was removed by a cap: then nobody believes that nothing is missing (promise P6).
+-- A cap removed parked events: these replicas must learn that events are missing (promise P6).
 CREATE OR REPLACE FUNCTION gatecast.lose_parked_v1(p_gateway_ids text[], p_replicas text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 BEGIN
     PERFORM gatecast.dismiss_positions_v1(p_gateway_ids, p_replicas);
@@ -60,7 +60,7 @@ BEGIN
 END $$;
 
 -- Forget a gateway's log, positions and outcomes, and ask for its connections to be closed; false when there is none.
--- The stream's row is the lock, so nothing is appended any more. The events and outcomes may be so many that no one
+-- The stream's row is the lock, so nothing more is appended. The events and outcomes may be so many that no one
 -- statement should remove them: `trim_events` does, chunk by chunk.
 CREATE OR REPLACE FUNCTION gatecast.forget_gateway_v1(p_gateway_id text) RETURNS boolean LANGUAGE plpgsql SET jit = off AS $$
 BEGIN

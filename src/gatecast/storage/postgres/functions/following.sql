@@ -1,7 +1,7 @@
 -- What an outbox does in its log besides publishing: registering gateways under a claim, and deleting logs that it
 -- names. Each is one statement, and waits half a second at most: a held log delays no other gateway (promise P7).
 
--- Make this the claim of its owner. What was registered under an earlier one is committed by then.
+-- Make this the claim of its owner. Registrations under an earlier claim are committed by then.
 CREATE OR REPLACE FUNCTION gatecast.claim_v1(p_owner text, p_token text) RETURNS void LANGUAGE plpgsql
 SET lock_timeout = '500ms' SET jit = off AS $$
 BEGIN

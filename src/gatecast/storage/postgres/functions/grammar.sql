@@ -1,7 +1,7 @@
--- What gatecast.events.grammar and gatecast.events.json_values demand, once more: for what is published in SQL. A contract
+-- The rules of gatecast.events.grammar and gatecast.events.json_values again, for events published in SQL. A contract
 -- test compares the two, character by character.
 --
--- E'' throughout: what a backslash means in '' depends on a setting of the caller's.
+-- E'' throughout: the meaning of a backslash in '' depends on a setting of the caller.
 
 -- An identifier without surrounding blanks.
 CREATE OR REPLACE FUNCTION gatecast.clean_identifier_v1(p_field text, p_value text) RETURNS text

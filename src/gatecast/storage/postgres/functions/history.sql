@@ -1,4 +1,4 @@
--- Which history this is, and whether it still lives where it was recorded.
+-- The identity of the history, and whether it still lives where it was recorded.
 
 -- Where this database is: its cluster and itself, and the timeline that it writes; `?` for what a managed service keeps to
 -- itself. The timeline of the last checkpoint would lag until the checkpoint that follows a promotion.
@@ -12,7 +12,7 @@ BEGIN
     END;
     timeline := '?';
     IF pg_is_in_recovery() THEN
-        -- Nothing is recorded as having come from a standby: it serves nobody before it is promoted.
+        -- No record names a standby: it serves no pod before it is promoted.
         timeline := 'standby';
     ELSE
         BEGIN
@@ -55,12 +55,13 @@ EXCEPTION WHEN OTHERS THEN
     RETURN false;
 END $$;
 
--- Decide whether the history goes on where it is found now, record that, and return the epoch in force. One pod decides;
--- the others wait for the row, and then find it decided. p_verdict: 'keep' goes on, and 'end' does not; 'doubt' goes on
--- only where it was recorded, and 'record' also where the record proves that nothing was lost: on the next timeline of the
--- same cluster, if commits waited for the standby that this server was. That proves nothing for tables that were loaded from a dump, nor two
--- timelines on: of the server in between it is not recorded whether commits waited there. Each decision joins the lineage,
--- and is the epoch itself where one begins: a database that lacks a decision lacks what was committed after it.
+-- Decide whether the history continues where it is found now, record that, and return the epoch in force. One pod
+-- decides; the others wait for the row, and then find the decision. p_verdict: 'keep' continues, and 'end' does not;
+-- 'doubt' continues only where it was recorded, and 'record' also if the record proves that nothing was lost: on the
+-- next timeline of the same cluster, if commits waited for the standby that this server was. That proves nothing for
+-- tables loaded from a dump, nor two timelines later: whether commits waited on the server in between is not recorded.
+-- Each decision joins the lineage, and is itself the epoch if it begins one: a database that lacks a decision lacks
+-- everything committed after it.
 CREATE OR REPLACE FUNCTION gatecast.settle_history_v1(p_expected uuid, p_verdict text) RETURNS uuid LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     here record;
@@ -87,7 +88,7 @@ BEGIN
         WHEN 'doubt' THEN same_place
         ELSE same_place OR (known.is_original AND next_place AND known.synchronous AND gatecast.was_standby_v1()) END;
     IF goes_on AND (SELECT h.settled FROM gatecast.history_v1() h) THEN
-        -- Another pod was first. A row that is written again looks like one that was loaded again.
+        -- Another pod was first. A row that is rewritten looks like one that was reloaded.
         RETURN known.current;
     END IF;
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
@@ -107,8 +108,8 @@ BEGIN
     RETURN known.current;
 END $$;
 
--- Which of these events, each remembered by its place, this history does not have there. One that retention removed
--- contradicts nothing, nor does one of a gateway that was deleted, or registered again: a later log has a higher number.
+-- Which of these events, each remembered by its place, this history lacks there. An event that retention removed
+-- contradicts nothing, nor does one of a gateway that was deleted or registered again: a later log has a higher number.
 -- Without a number, the log is the one that the gateway has.
 CREATE OR REPLACE FUNCTION gatecast.contradicted_v1(
     p_gateway_ids text[], p_log_ids bigint[], p_offsets bigint[], p_event_ids uuid[]

@@ -1,4 +1,4 @@
--- Leases of pods, and what becomes of the connections of those that died.
+-- Leases of pods, and the clean-up of dead pods' connections.
 
 -- Apply what became of pods: the connections of p_returned count again, those of p_ended have ended, and those of
 -- p_forgotten are removed. Everything is locked at once, or two concurrent calls would deadlock.

@@ -79,7 +79,7 @@ BEGIN
     ON CONFLICT (gateway_id, replica) DO UPDATE
     SET epoch = excluded.epoch, confirmed = excluded.confirmed, resync_reason = excluded.resync_reason, updated_at = now(),
         sent = CASE WHEN c.epoch = excluded.epoch THEN greatest(c.sent, excluded.sent) ELSE excluded.sent END
-    -- Lost while it was on its way here: it has to come again to be told.
+    -- The events were lost on the way here: the replica must reconnect to learn of it.
     WHERE c.resync_reason IS DISTINCT FROM 'parked' OR excluded.resync_reason IS NOT NULL;
     IF NOT FOUND THEN
         RETURN false;
@@ -130,8 +130,8 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Record many connections, and return the ids of those that were recorded. Without p_waits none waits for a lock: who
--- stands at one is left out. New positions are made in one order, so that no two pods wait for each other.
+-- Record many connections, and return the ids of those that were recorded. Without p_waits none waits for a lock: a
+-- connection that would wait is left out. New positions are made in one order, so that no two pods deadlock.
 CREATE OR REPLACE FUNCTION gatecast.connect_many_v1(
     p_gateway_ids text[], p_replicas text[], p_connection_ids text[], p_pod_ids text[], p_protocols text[],
     p_remotes text[], p_token_ids text[], p_epochs uuid[], p_starts bigint[], p_newest_only boolean[],
@@ -166,9 +166,9 @@ BEGIN
     END LOOP;
 END $$;
 
--- As `connect_many_v1`. Those that come back, each with a position of its own that is free, are recorded together: a loop
--- costs four statements and a subtransaction for each. Whatever is out of the ordinary takes that loop: a gateway that
--- comes for the first time, whose new position may wait for a lock, or twice in one call, or has to resynchronize.
+-- As `connect_many_v1`. Returning connections, each with a free position of its own, are recorded together: a loop
+-- costs four statements and a subtransaction for each. The others take that loop: a gateway that connects for the first
+-- time, whose new position may wait for a lock, or twice in one call, or has to resynchronize.
 CREATE OR REPLACE FUNCTION gatecast.connect_many_v2(
     p_gateway_ids text[], p_replicas text[], p_connection_ids text[], p_pod_ids text[], p_protocols text[],
     p_remotes text[], p_token_ids text[], p_epochs uuid[], p_starts bigint[], p_newest_only boolean[],
@@ -187,7 +187,7 @@ BEGIN
             p_starts, p_newest_only, p_resync_reasons, p_waits);
         RETURN;
     END IF;
-    -- Two statements for two locks, as in `connect_v1`: first the log, so that nobody deletes its gateway.
+    -- Two statements for two locks, as in `connect_v1`: first the log, so that its gateway is not deleted.
     WITH ordinary AS MATERIALIZED (
         SELECT min(u.number) AS number, u.gateway_id
         FROM unnest(p_gateway_ids, p_replicas, p_newest_only, p_resync_reasons)
@@ -290,7 +290,7 @@ BEGIN
     END IF;
     PERFORM gatecast.advance_positions_v1(p_gateway_ids, p_replicas);
     IF p_remove THEN
-        -- Those that leave have counted for the last time; now the position is for those that stay to move.
+        -- Leaving connections have counted for the last time; now only the others move the position.
         DELETE FROM gatecast.connections o WHERE o.connection_id = ANY (p_connection_ids);
         PERFORM gatecast.advance_positions_v1(p_gateway_ids, p_replicas);
     END IF;

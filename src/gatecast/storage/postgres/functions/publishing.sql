@@ -11,12 +11,12 @@
 -- They set it for the transaction, because a SET clause ends with its function, before the commit.
 
 -- Wakes the pods: one notification for one statement, at commit. `*` when the names do not fit (8,000 bytes), and for
--- everything (NULL). Not where the caller has said `SET LOCAL gatecast.hints = off`, as one must who prepares the
--- transaction: PREPARE TRANSACTION refuses those that notified.
+-- everything (NULL). Not if the caller has set `SET LOCAL gatecast.hints = off`, which a prepared transaction needs:
+-- PREPARE TRANSACTION refuses transactions that notified.
 --
--- A hint may be lost; what it tells of must not be. A full queue of notifications makes the commit fail, and it fills up
--- when any session of the server listens within a transaction that stays open. So nothing more is put into a queue that
--- is half full: pods that hear nothing poll.
+-- A hint may be lost; its events must not be. A full queue of notifications makes the commit fail, and it fills up when
+-- any session of the server listens within an open transaction. So a queue that is half full gets no more hints: pods
+-- that hear nothing poll.
 CREATE OR REPLACE FUNCTION gatecast.hint_v1(gateway_ids text[]) RETURNS void LANGUAGE plpgsql SET jit = off AS $$
 DECLARE
     names text := to_json(gateway_ids)::text;
@@ -72,8 +72,8 @@ BEGIN
             PERFORM gatecast.hint_v1(ARRAY[p_gateway_id]);
         END IF;
     ELSE
-        -- Give the number back: the log is locked by us, so nobody has seen it. The event before it is there: retention
-        -- removes from the front, and the older one that has this id is still there.
+        -- Give the number back: we hold the log's lock, so nobody has seen it. The previous event exists: retention
+        -- removes from the front, and the older event with this id is still there.
         UPDATE gatecast.gateway_streams s
         SET head = s.head - 1,
             last_event_id = (SELECT e.event_id FROM gatecast.events e WHERE e.log_id = log AND e."offset" = s.head - 1)
@@ -84,8 +84,8 @@ BEGIN
     END IF;
 END $$;
 
--- Append events to logs that the caller has locked (`held` with their numbers), whatever stands against some of them: see
--- `append_events_v1`, which calls this where something may.
+-- Append events to logs that the caller has locked (`held` with their numbers), even if some are refused or repeated:
+-- see `append_events_v1`, which calls this for such cases.
 CREATE OR REPLACE FUNCTION gatecast.append_locked_v1(
     p_groups integer[], p_gateway_ids text[], p_event_ids uuid[], p_types text[], p_actions text[],
     p_entity_types text[], p_entity_ids text[], p_originated_at timestamptz[], p_trace_parents text[],
@@ -153,7 +153,7 @@ CREATE OR REPLACE FUNCTION gatecast.append_events_v1(
     p_payload_numbers integer[], p_payloads text[], p_wait boolean, p_hint boolean
 ) RETURNS TABLE (number bigint, status text, culprit text, epoch uuid, "offset" bigint)
 LANGUAGE plpgsql
--- Planning anew for each call costs more than a batch of eight; every access below is by key, whatever the sizes are.
+-- Planning each call costs more than a batch of eight; every access below is by key, for any table size.
 SET plan_cache_mode = force_generic_plan
 -- A plan made while a log was small would scan it, and be kept when it has grown. One for few events would compare each
 -- event with each other one, and be kept for a fan-out to thousands of gateways.
@@ -169,8 +169,8 @@ BEGIN
     IF current_setting('synchronous_commit') IN ('off', 'local') THEN
         PERFORM set_config('synchronous_commit', 'on', true);
     END IF;
-    -- One global lock order, by id: two batches can never wait for each other. The heads come from the rows as they were
-    -- locked: nobody moves them before we commit.
+    -- One global lock order, by id: two batches can never deadlock. The heads come from the rows as they were locked:
+    -- nobody moves them before we commit.
     IF p_wait THEN
         SELECT array_agg(l.gateway_id), array_agg(l.log_id), array_agg(l.head) INTO held, logs, heads FROM (
             SELECT gateway_id, log_id, head FROM gatecast.gateway_streams WHERE gateway_id = ANY (p_gateway_ids)

@@ -55,7 +55,7 @@ BEGIN
     END IF;
     FOR removable IN
         WITH log AS MATERIALIZED (
-            -- What is parked or held is confirmed, and not handled.
+            -- Parked and held events are confirmed, but not handled.
             SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
                 (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
                  WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),

@@ -1,4 +1,4 @@
-"""For those who test with Gatecast, or test a backend of their own."""
+"""Tools for tests that use Gatecast, and for testing a backend of your own."""
 
 from gatecast.extras import require
 

@@ -1,4 +1,4 @@
-"""What Gatecast logs, as values."""
+"""Gatecast's log lines, as values."""
 
 from __future__ import annotations
 

@@ -11,7 +11,7 @@ from typing import Protocol
 
 
 class Clock(Protocol):
-    """What time it is, and how to wait for a later time."""
+    """The present time, and a way to wait for a later one."""
 
     def now(self) -> datetime:
         """The time of day, in UTC."""

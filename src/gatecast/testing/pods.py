@@ -16,7 +16,7 @@ from urllib.parse import urlsplit
 
 from gatecast.testing.eventually import PATIENCE
 
-#: What runs one pod and prints one line of JSON when it is ready.
+#: The command that runs one pod and prints one line of JSON when it is ready.
 SERVE = (sys.executable, "-m", "gatecast.cli.main", "serve", "--json")
 
 #: Most lines of log that are kept for one pod, and the longest line.
@@ -41,7 +41,7 @@ class PodFailed(Exception):
 
 
 class PodProcess(Protocol):
-    """What a pod's process offers: `asyncio.subprocess.Process`, or a copy of a template."""
+    """The interface of a pod's process: `asyncio.subprocess.Process`, or a fork of a template."""
 
     @property
     def pid(self) -> int:
@@ -80,7 +80,7 @@ class RunningPod:
         self.api = ""
         #: Base URL that gateways connect to.
         self.gateways = ""
-        #: What it wrote to standard error, newest last.
+        #: Its lines on standard error, newest last.
         self.log: deque[str] = deque(maxlen=_KEPT_LINES)
         self._process = process
         self._reading = asyncio.create_task(self._read_log(), name=f"log-of-{name}")

@@ -122,3 +122,19 @@ def test_the_check_tells_retired_words_from_names(sentence: str, word: str | Non
     page.write_text(sentence, "utf-8")
     found = [each for each in RETIRED if re.search(rf"\b(?:{each})\b", _prose(page), re.IGNORECASE)]
     assert bool(found) == (word is not None)
+
+
+def test_the_check_reads_comments_and_docstrings_but_no_names(tmp_path: Path) -> None:
+    """In Python and in SQL; texts of the code itself are left alone."""
+    module, statements = tmp_path / "module.py", tmp_path / "statements.sql"
+    module.write_text(
+        '"""Whoever asks."""\nLANE = "lanes"  # the lane\n#: `lanes` and first_lane are names.\n', "utf-8"
+    )
+    statements.write_text("-- name: settled\n-- Somebody waits.\nSELECT 'whoever'\n", "utf-8")
+    found = [
+        (path.name, number)
+        for path in (module, statements)
+        for number, line in _comments(path)
+        if _retired(_NAME.sub("", line))
+    ]
+    assert sorted(found) == [("module.py", 1), ("module.py", 2), ("statements.sql", 2)]

@@ -265,7 +265,7 @@ class Gateways:
             _check_version(gateway, version)
             for name, rule in gateway.unreadable.items():
                 if name not in changes:
-                    raise InvalidValue(name, f"what must {rule}", "be given, to replace what cannot be read")
+                    raise InvalidValue(name, f"what must {rule}", "be given, because the stored value cannot be read")
             fields = replace(gateway.fields, **changes)
             if await transaction.fetch_one(_QUERIES["name_taken"], organization, fields.name, gateway_id):
                 raise _name_taken(fields.name)

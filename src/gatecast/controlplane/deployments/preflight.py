@@ -97,7 +97,7 @@ def _check_name(snapshot: Snapshot, gateway: GatewayState) -> None:
         holder = gateway.names[0]
         raise Conflict(
             f"gateway {gateway.gateway_id} has acknowledged neither that the {artifact.artifact_kind.noun} "
-            f'"{holder.handle}" gave up {name} nor what "{artifact.handle}" was told last, so they could block each '
+            f'"{holder.handle}" gave up {name} nor the last change of "{artifact.handle}", so they could block each '
             f'other there; wait until "{holder.handle}" is acknowledged there, then give its former name to '
             f'"{artifact.handle}"',
             field="name",

@@ -26,8 +26,8 @@ from gatecast.waiting import Backoff, Signal
 
 _QUERIES = Queries("gatecast.controlplane.gateway_sync", "acknowledgements.sql")
 
-#: Most acknowledgements that wait to be stored. The oldest are dropped first: unacknowledged changes are published once
-#: more when their gateway connects again.
+#: Most acknowledgements that wait to be stored. The oldest are dropped first: unacknowledged changes are republished
+#: when their gateway reconnects.
 MAX_WAITING = 10_000
 
 _BATCH = 200

@@ -194,8 +194,8 @@ def why_unrecovered(reason: str) -> WhyView:
     """The control plane's events were republished, and foreign events are missing."""
     return WhyView(
         code="resync-needed",
-        cause=f"its position could not be resumed ({reason}). Everything that it should run was published once more, "
-        "but it had received other events as well, and only their publisher can publish those again. Then run "
+        cause=f"its position could not be resumed ({reason}). Everything that it should run was republished, but "
+        "it had received foreign events as well, and only their publisher can publish those again. Afterwards run "
         "`gatecast gateway resynchronized`",
     )
 
@@ -209,8 +209,8 @@ def why_unlisted(reason: str, placed: Sequence[Placed]) -> WhyView:
         has, do = "artifacts of the lost history", "Restart the controller: it then asks what to keep"
     return WhyView(
         code="resync-needed",
-        cause=f"the history of its position was lost ({reason}). Everything that it should run was published once "
-        f"more, but it may also have {has}, and a running process does not name all of them. {do}. Or run "
+        cause=f"the history of its position was lost ({reason}). Everything that it should run was "
+        f"republished, but it may also have {has}, and a running process does not name all of them. {do}. Or run "
         "`gatecast gateway resynchronized`",
     )
 
@@ -227,7 +227,7 @@ def why_unanswered(placed: Sequence[Placed], *, now: int) -> WhyView | None:
         code="not-acknowledged",
         cause=f"it has confirmed every event, but for {age:.0f} s it has not acknowledged {place.kind} "
         f'"{place.handle}" ({oldest.state}): the acknowledgement was lost, or it ignored the event. The event is '
-        "published once more when it connects again; or deploy the artifact again",
+        "republished when it reconnects; or deploy the artifact again",
     )
 
 

@@ -195,8 +195,8 @@ class TrimPolicy:
     keep_at_most: timedelta
     #: Longest log of one gateway, in events; the oldest events are removed first.
     max_events: int
-    #: Most events removed in one transaction.
-    chunk: int = 2_000
+    #: Most events removed in one transaction: few, because publishers come first.
+    chunk: int = 500
 
 
 class EventLog(Protocol):

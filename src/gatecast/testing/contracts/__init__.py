@@ -1,1 +1,1 @@
-"""What every storage must do: suites that run on each of them."""
+"""The contracts of every storage, as suites that run on each of them."""

@@ -1,4 +1,4 @@
-"""What a storage backend gives to the contract suite, and the small steps that the suite's tests share."""
+"""The backend that a contract suite runs on, and the small steps that its tests share."""
 
 from __future__ import annotations
 

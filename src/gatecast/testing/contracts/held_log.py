@@ -12,7 +12,7 @@ from gatecast.testing.eventually import eventually
 
 
 class HeldLog:
-    """A log in PostgreSQL that nobody else can append to, until the block ends."""
+    """A log in PostgreSQL that no other transaction can append to, until the block ends."""
 
     def __init__(self, connection: asyncpg.Connection[Any]) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""A connection that gets on, for tests of what stores its progress."""
+"""A connection that makes progress, for tests of the code that stores it."""
 
 from __future__ import annotations
 

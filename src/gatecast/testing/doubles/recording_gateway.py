@@ -1,4 +1,4 @@
-"""A gateway that speaks `gatecast.v2`, applies everything, and remembers what it got and what it was told."""
+"""A gateway that speaks `gatecast.v2`, applies everything, and remembers its events and resynchronizations."""
 
 from __future__ import annotations
 

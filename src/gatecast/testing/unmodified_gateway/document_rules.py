@@ -1,4 +1,4 @@
-"""What a gateway demands of a document before it applies it (gateway-protocol.md 4.1 to 4.6)."""
+"""The rules that a gateway checks before it applies a document (gateway-protocol.md 4.1 to 4.6)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What comes over the socket, read as strictly as Go's JSON decoder does (gateway-protocol.md 1.5, 1.7, 1.9, 2.1)."""
+"""Messages on the socket, read as strictly as Go's JSON decoder does (gateway-protocol.md 1.5, 1.7, 1.9, 2.1)."""
 
 from __future__ import annotations
 

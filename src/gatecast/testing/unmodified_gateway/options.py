@@ -1,4 +1,4 @@
-"""What can be set on the simulated gateway, with the real one's defaults."""
+"""The options of the simulated gateway, with the real one's defaults."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What was made on the gateway itself, and how it is announced to the control plane (gateway-protocol.md 3.7, 4.7)."""
+"""Gateway-owned artifacts, and their announcement to the control plane (gateway-protocol.md 3.7, 4.7)."""
 
 from __future__ import annotations
 

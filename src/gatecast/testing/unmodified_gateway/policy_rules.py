@@ -1,4 +1,4 @@
-"""What a gateway demands of the policies in a document (gateway-protocol.md 4.2)."""
+"""The rules of a gateway for the policies in a document (gateway-protocol.md 4.2)."""
 
 from __future__ import annotations
 

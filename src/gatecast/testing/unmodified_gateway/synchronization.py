@@ -1,4 +1,4 @@
-"""What the gateway asks for and tells after each `connection.ack`, in its order (gateway-protocol.md 3.1, 3.2)."""
+"""The calls of the gateway after each `connection.ack`, in their order (gateway-protocol.md 3.1, 3.2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What becomes of a stored artifact: it is transformed for the runtime, later than it is acknowledged (section 6)."""
+"""Transforms stored artifacts for the runtime, later than they are acknowledged (section 6)."""
 
 from __future__ import annotations
 

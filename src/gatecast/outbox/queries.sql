@@ -56,6 +56,15 @@ SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head
 FROM gatecast_outbox_gateways g
 WHERE NOT EXISTS (SELECT 1 FROM gatecast.gateway_streams s WHERE s.gateway_id = g.gateway_id)
 
+-- name: entries
+-- How many entries of each of these gateways wait. The gateways ($1) are the names in an object: both databases can take
+-- that apart.
+SELECT w.gateway_id, w.entries
+FROM (SELECT s.gateway_id, s.head - CASE WHEN g.outbox_log = s.log_id THEN g.forwarded ELSE 0 END AS entries
+      FROM gatecast.gateway_streams s LEFT JOIN gatecast_outbox_gateways g ON g.gateway_id = s.gateway_id
+      WHERE s.gateway_id IN (SELECT e.key FROM json_each($1) AS e)) AS w
+WHERE w.entries > 0
+
 -- name: marked
 SELECT gateway_id FROM gatecast_outbox_gateways
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import Final, LiteralString
@@ -165,6 +165,13 @@ class Records:
     async def waiting(self) -> list[Waiting]:
         """The gateways with work to forward. The cost grows with the number of gateways."""
         return [_waiting(row) for row in await self._database.fetch(self._of_the_log("waiting"))]
+
+    async def entries(self, gateway_ids: Iterable[str]) -> dict[str, int]:
+        """How many entries of each of these gateways wait; only those with some."""
+        named = json.dumps(dict.fromkeys(gateway_ids), ensure_ascii=False)
+        return {
+            row["gateway_id"]: row["entries"] for row in await self._database.fetch(self._of_the_log("entries"), named)
+        }
 
     async def marked_gateways(self) -> set[str]:
         """The gateways with a mark."""

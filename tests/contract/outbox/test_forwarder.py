@@ -568,6 +568,38 @@ async def test_an_instant_that_cannot_be_read_hides_nothing_else(opening: Openin
         assert (_shown("oldest_event_seconds") or 0) > 0
 
 
+async def test_what_waits_is_counted_for_the_gateways_of_a_page(opening: Opening) -> None:
+    """Also for one that was registered again, and has a mark of its former log; whatever is in a name."""
+    async with opening() as site:
+        strange = 'it\'s "strange" ${}'
+        await site.outbox.log.register(strange)
+        forwarder = site.forwarder()
+        await site.store(*make_events(3), make_event(OTHER_GATEWAY))
+        await forwarder.forward()
+        await site.outbox.log.forget(GATEWAY)
+        await site.outbox.log.register(GATEWAY)
+        await site.store(*make_events(2), make_event(OTHER_GATEWAY), make_event(strange))
+        gateways = site.as_outbox(forwarder).gateways
+        assert await gateways.waiting([GATEWAY, strange, "nobody", GATEWAY]) == {GATEWAY: 2, strange: 1}
+        await forwarder.forward()
+        assert await gateways.waiting([GATEWAY, OTHER_GATEWAY, strange]) == {}
+        assert await gateways.waiting([]) == {}
+
+
+async def test_a_gateway_whose_event_waits_in_the_outbox_lags_since_then(opening: Opening) -> None:
+    """So a list that is sorted by lag begins with it, although the log has nothing that it has not confirmed."""
+    async with opening() as site:
+        await site.store(make_event())
+        stored_at = "recorded_at - interval '1 hour'"
+        if site.opened.backend is Backend.SQLITE:
+            stored_at = "strftime('%Y-%m-%dT%H:%M:%fZ', julianday(recorded_at) - 1.0 / 24)"
+        await site.statement(f"UPDATE gatecast.events SET recorded_at = {stored_at}")
+        gateways = site.as_outbox(site.forwarder()).gateways
+        found = await gateways.summaries(site.storage.survey, [GATEWAY, OTHER_GATEWAY])
+        lags = {each.gateway_id: (each.lag, each.lag_seconds > 3_000) for each in found}
+        assert lags == {GATEWAY: (1, True), OTHER_GATEWAY: (0, False)}
+
+
 # --- leaving no trace -----------------------------------------------------------------------------------------------
 
 

@@ -743,6 +743,55 @@ async def test_what_was_left_out_may_be_published_again(opening: Opening) -> Non
         assert await site.ids() == [event.event_id]
 
 
+async def test_ids_that_were_removed_are_not_taken_for_known_once_they_are_to_be_kept_for_longer(
+    opening: Opening,
+) -> None:
+    """Retention was shorter for a while, or is at another process."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        forwarder = site.forwarder()
+        await site.store(make_event())
+        await forwarder.forward()
+        assert await site.records.knows_ids(timedelta(days=7))
+        site.now += 60
+        await forwarder.forward()
+        assert await _entries(site) == 0
+        assert not await site.records.knows_ids(timedelta(days=7))
+        assert await site.records.knows_ids(timedelta(0))
+
+
+async def test_ids_are_known_while_they_are_kept_for_as_long_as_they_are_asked_for(opening: Opening) -> None:
+    """Whatever was removed before."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        site.keep_forwarded = timedelta(days=7)
+        forwarder = site.forwarder()
+        for _ in range(3):
+            await site.store(make_event())
+            await forwarder.forward()
+            site.now += 60
+            await forwarder.forward()
+        assert await site.records.knows_ids(timedelta(days=7))
+        assert not await site.records.knows_ids(timedelta(days=8))
+
+
+async def test_what_an_earlier_release_forwards_meanwhile_is_not_taken_for_known(opening: Opening) -> None:
+    """It keeps no ids, as after a roll-back or while both releases run; they are known since it stopped."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        await (forwarder := site.forwarder()).forward()
+        await forwarder._give_up()
+        assert await site.records.knows_ids(timedelta(days=7))
+        await site.statement("UPDATE gatecast_outbox_forwarder SET pod_id = 'old', term = 'of-old', beats = 0")
+        assert not await site.records.knows_ids(timedelta(0))
+        await site.statement("UPDATE gatecast_outbox_forwarder SET pod_id = ''")
+        site.now += LEASE
+        await forwarder.forward()
+        assert holds(forwarder)
+        assert not await site.records.knows_ids(timedelta(days=7))
+        assert await site.records.knows_ids(timedelta(0))
+
+
 async def test_the_outbox_says_whether_it_knows_every_id(opening: Opening) -> None:
     """A new one of an empty log does; otherwise it does once it has kept ids for long enough."""
     async with opening() as site:

@@ -261,15 +261,27 @@ class JetStreamLog:
             return claim.checked(None)
         if self._log(gateway_id, found) is not None:
             return False
-        epoch = History.decode(found.messages[self._stream.subjects.history].data).epoch
+        history = History.decode(found.messages[self._stream.subjects.history].data)
+        history.check_in_use()
         # Later than everything that is stored: an earlier log of the same gateway has a lower number.
-        head = Head(gateway_id=gateway_id, log=found.through + 1, head=0, last=None, registered_in=epoch)
+        head = Head(gateway_id=gateway_id, log=found.through + 1, head=0, last=None, registered_in=history.epoch)
         # Written again as they are, so that nothing is stored if there is a newer claim by then.
         claims = [Write(subject=each, data=found.messages[each].data, expect=found.sequence(each)) for each in claimed]
         write = Write(subject=subject, data=head.encode(), expect=found.sequence(subject))
         sequence = await self._stream.write_all([*claims, write])
         self._stream.head_floor = max(self._stream.head_floor, sequence)
+        await self._check_in_use(subject, sequence)
         return True
+
+    async def _check_in_use(self, head: str, sequence: int) -> None:
+        """Return if no log was being moved into the stream when the head was stored; otherwise remove that.
+
+        A move marks the stream first, and then looks for heads: one of the two sees the other.
+        """
+        history = await self._history()
+        if history.moving:
+            await self._stream.purge(head, before=sequence + 1)
+        history.check_in_use()
 
     async def claim(self, claim: Claim) -> None:
         """Make every earlier claim of this owner void."""
@@ -340,6 +352,7 @@ class JetStreamLog:
         history, created = History.decode(found.data), (await self._stream.info()).created
         if history.epoch != str(expected) or (elsewhere and history.created == created):
             return UUID(history.epoch)
+        history.check_in_use()
         decision = str(uuid4())
         history = replace(
             history,

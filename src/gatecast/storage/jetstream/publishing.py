@@ -121,6 +121,7 @@ class Publishing:
         gateway_ids = list(dict.fromkeys(event.gateway_id for event in events))
         # First: if a new history begins meanwhile, the batch is stale.
         history = (await self._stream.snapshot([])).messages
+        History.decode(history[subjects.history].data).check_in_use()
         heads = await self._stream.newest([subjects.head(name) for name in gateway_ids])
         appending = Appending.read(subjects, gateway_ids, {**heads, **history})
         wanted = {

@@ -229,6 +229,11 @@ class Stream:
         """The messages of the subjects that match, in the order of their sequences."""
         return [message async for message in self.scan(filtered, limit=limit)]
 
+    async def count(self, filtered: str) -> int:
+        """How many subjects with a message match. A replica that lags may answer."""
+        replies, _ = await self._collect({"next_by_subj": filtered, "seq": 1, "batch": 1})
+        return 1 + int(replies[0].headers["Nats-Num-Pending"]) if replies else 0
+
     async def matching(self, filtered: str) -> list[Message]:
         """The messages of the subjects that match, in the order of their sequences; never older than earlier answers.
 
@@ -315,6 +320,9 @@ class Stream:
         """Remove the messages of the subjects that match, or those with a sequence before this one."""
         request: dict[str, Any] = {"filter": filtered}
         if before is not None:
+            if before <= 1:
+                # There is none, and the server would take it for no limit.
+                return
             request["seq"] = before
         raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
 

@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from uuid import UUID, uuid4
 
 import pytest
 
@@ -24,6 +25,7 @@ from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, make_even
 from tests.contract.outbox.site import (
     EVERYTHING,
     Opening,
+    Site,
     Stop,
     fail,
     forward_and_die,
@@ -493,7 +495,11 @@ async def test_p11_an_entry_that_no_driver_can_read_concerns_its_own_gateway(ope
         assert (queue.events, (queue.refusal or "").partition(":")[0]) == (2, "it cannot be read")
         entry = await outbox.gateways.entry(GATEWAY, events[1].event_id)
         assert entry is None or entry.checked().undeliverable
-        assert await outbox.leave_out(GATEWAY)
+        shown = UUID(int=refused.event_id.int)
+        assert await outbox.try_again(GATEWAY, shown)
+        await forwarder.forward()
+        assert not await outbox.leave_out(GATEWAY, uuid4())
+        assert await outbox.leave_out(GATEWAY, shown)
         await forwarder.forward()
         assert await site.ids() == ids([events[0], events[2]])
 
@@ -586,12 +592,7 @@ async def test_what_was_forwarded_is_removed_from_the_outbox(opening: Opening) -
         await forwarder.forward()
         site.now += 60
         await forwarder.forward()
-        [row] = await site.outbox.database.fetch(
-            "SELECT count(*) AS number FROM gatecast_events"
-            if site.opened.backend is Backend.SQLITE
-            else "SELECT count(*) AS number FROM gatecast.events"
-        )
-        assert row["number"] <= 1
+        assert await _entries(site) <= 1
 
 
 async def test_what_was_forwarded_is_removed_while_more_comes_all_the_time(opening: Opening) -> None:
@@ -610,6 +611,42 @@ async def test_what_was_forwarded_is_removed_while_more_comes_all_the_time(openi
         await site.forwarder(log=log).forward()
         assert len(await site.ids()) == 17
         assert (await read(site.outbox)).low_water_mark >= 12
+
+
+async def test_what_many_gateways_get_at_once_is_removed_as_fast_as_it_is_forwarded(opening: Opening) -> None:
+    """And once a minute it is noted what may be removed: that costs the more, the more gateways there are."""
+
+    class Counting(Records):
+        confirms = 0
+
+        async def confirm(self) -> None:
+            self.confirms += 1
+            await super().confirm()
+
+    async with opening() as site:
+        names = [f"gateway-{number:03}" for number in range(60)]
+        for name in names:
+            await site.outbox.log.register(name)
+        records = Counting(site.outbox.database, site.opened.backend)
+        forwarder = site.forwarder(records=records)
+        await forwarder.forward()
+        left = []
+        for _ in range(3):
+            for name in names:
+                await site.store(*make_events(30, name))
+            # Two turns, with a clean-up after each.
+            site.now += 60
+            await forwarder.forward()
+            left.append(await _entries(site))
+        assert left[-1] <= left[0] < 1_800
+        assert records.confirms == 3
+
+
+async def _entries(site: Site) -> int:
+    table = "gatecast_events" if site.opened.backend is Backend.SQLITE else "gatecast.events"
+    statement: Any = f"SELECT count(*) AS number FROM {table}"
+    [row] = await site.outbox.database.fetch(statement)
+    return int(row["number"])
 
 
 async def test_an_id_that_was_forwarded_long_ago_is_stored_once(opening: Opening) -> None:

@@ -155,7 +155,10 @@ class StreamTarget:
                 if failures >= _ATTEMPTS:
                     raise
                 await asyncio.sleep(_BACKOFF.pause(failures))
-                copied |= await self._ask_again(logs)
+                before, copied = copied, copied | await self._ask_again(logs)
+                if any(copied[name].through > each.through for name, each in before.items()):
+                    # Some batches were taken, and only others not.
+                    failures = 0
             else:
                 failures = 0
                 count += sum(map(len, rows.values()))

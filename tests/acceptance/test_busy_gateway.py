@@ -23,7 +23,7 @@ from simulation.database import SimulatedDatabase, SimulatedStorage
 from simulation.gateways import LIVENESS
 from simulation.history import History
 from simulation.network import Frame, Wire
-from simulation.world import SimulatedWakeup
+from simulation.wakeup import SimulatedWakeup
 
 _GATEWAY = "gateway-1"
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)

@@ -103,7 +103,7 @@ async def test_every_wrong_field_is_named_at_once_and_nothing_typed_is_lost(open
         await page.get_by_role("checkbox", name="edge").check()
         await page.locator("#submit").click()
         await expect(page.get_by_role("alert")).to_be_visible()
-        await expect(page.get_by_role("alert")).to_contain_text("Version: It must be written as described here.")
+        await expect(page.get_by_role("alert")).to_contain_text("Version: It does not have the form described")
         for field in ("name", "version", "context", "api_key"):
             await expect(page.locator(f"#{field}-error")).to_be_visible()
             await expect(page.locator(f"#{field}")).to_have_attribute("aria-invalid", "true")

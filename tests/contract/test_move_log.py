@@ -425,8 +425,8 @@ async def test_a_commit_whose_answer_is_lost_is_found_out(
     await _takes_events(sqlite_url)
     take, epoch = DatabaseTarget.take, Target.epoch
 
-    async def lost(target: DatabaseTarget, source: Source, there: UUID) -> dict[str, int]:
-        await take(target, source, there)
+    async def lost(target: DatabaseTarget, source: Source, blocking: Blocking) -> dict[str, int]:
+        await take(target, source, blocking)
         monkeypatch.setattr(Target, "epoch", nobody_answers)
         raise StorageUnavailable("a test loses the answer")
 
@@ -451,7 +451,9 @@ async def test_a_copy_that_was_not_used_is_not_overwritten_by_a_later_one(
     """The file was put into use again; its later events are not there."""
     await _move(sqlite_url, empty_postgres_url)
     with FileSource.open(_path(sqlite_url)) as source:
-        await source.unblock()
+        blocking = await source.blocking()
+        assert blocking is not None
+        await source.unblock(blocking.run)
     with pytest.raises(DatabaseUnsuitable, match="it has a copy of this log"):
         await _move(sqlite_url, empty_postgres_url)
 
@@ -486,10 +488,10 @@ async def test_a_move_that_waits_for_another_one_finds_that_everything_was_moved
     take, ready = DatabaseTarget.take, [asyncio.Event(), asyncio.Event()]
     waiting = iter(ready)
 
-    async def take_together(target: DatabaseTarget, source: Source, there: UUID) -> dict[str, int]:
+    async def take_together(target: DatabaseTarget, source: Source, blocking: Blocking) -> dict[str, int]:
         next(waiting).set()
         await ready[1].wait()
-        return await take(target, source, there)
+        return await take(target, source, blocking)
 
     monkeypatch.setattr(DatabaseTarget, "take", take_together)
     first = asyncio.create_task(_move(sqlite_url, empty_postgres_url))

@@ -189,7 +189,26 @@ def test_retention_of_what_a_stream_has_lost_removes_nothing_that_is_published_a
         await _publish(storage, 1)
         await storage.log.trim(_EAGER_POLICY)
         await _publish(storage, 3)
-        assert [event.offset for event in await _read(storage, 0)] == [1, 2, 3, 4]
+        # A replica that lags answers with the first of them.
+        answers = [await _read(storage, 0) for _ in range(20)]
+        assert [event.offset for event in max(answers, key=len)] == [1, 2, 3, 4]
+
+    _on_a_stream(work)
+
+
+def test_a_head_is_not_believed_for_long() -> None:
+    """After a restore another one may have its sequence: what is appended to it would overwrite an event."""
+
+    async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
+        backup = servers.backup()
+        await _publish(storage, 3)
+        servers.restore(backup)
+        other = servers.storage()
+        # As many messages as before, with one event more.
+        await other.log.publish([[_event(number) for number in range(4)]])
+        await asyncio.sleep(1)
+        await _publish(storage, 1)
+        assert servers.rows.streams[GATEWAY].head == 5
 
     _on_a_stream(work)
 
@@ -241,10 +260,11 @@ def _on_a_lagging_stream(work: Callable[[SimulatedStream, JetStreamStorage], Awa
 
 async def _publish(storage: JetStreamStorage, count: int) -> None:
     for number in range(count):
-        event = Event(
-            gateway_id=GATEWAY, type="api.updated", action=Action.UPDATE, entity_type="Api", entity_id=str(number)
-        )
-        await storage.log.publish([[event]])
+        await storage.log.publish([[_event(number)]])
+
+
+def _event(number: int) -> Event:
+    return Event(gateway_id=GATEWAY, type="api.updated", action=Action.UPDATE, entity_type="Api", entity_id=str(number))
 
 
 async def _read(storage: JetStreamStorage, after: int) -> list[RecordedEvent]:

@@ -28,6 +28,7 @@ from gatecast.storage.contract import (
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation import database, isolation, world
 from simulation.history import PromiseBroken
+from simulation.wakeup import SimulatedWakeup
 
 #: A mistake must show within so many seeds.
 SEEDS = 400
@@ -47,7 +48,7 @@ def _cursor_over_a_sequence(patch: pytest.MonkeyPatch) -> None:
         return Changes(epoch=rows.epoch, heads=heads, marker=self._database._next_xid)
 
     patch.setattr(database.SimulatedEventLog, "_changed_since", changed_since)
-    patch.setattr(world.SimulatedWakeup, "hear", lambda *_: None)
+    patch.setattr(SimulatedWakeup, "hear", lambda *_: None)
 
 
 def _advance_on_send(patch: pytest.MonkeyPatch) -> None:
@@ -87,7 +88,7 @@ def _acknowledge_before_commit(patch: pytest.MonkeyPatch) -> None:
 
 def _no_sweep(patch: pytest.MonkeyPatch) -> None:
     """A pod that hears wake-ups again does not look at what it missed meanwhile."""
-    patch.setattr(world.SimulatedWakeup, "regain", lambda self: setattr(self, "connected", True))
+    patch.setattr(SimulatedWakeup, "regain", lambda self: setattr(self, "connected", True))
 
 
 def _bump_without_event(patch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Final
 from uuid import UUID
 
+from gatecast.errors import GatecastError
 from gatecast.events import UNKNOWN_ID, RecordedEvent
 from gatecast.outbox.records import Mark, Records, Waiting
 from gatecast.storage.contract import EventLog, ReadRequest, ReadResult
@@ -112,7 +113,10 @@ class Entries:
         return await decide(mark)
 
     async def _is_refused(self, mark: Mark, event_id: UUID) -> bool:
-        [read] = await self._outbox.read([_next_after(mark.gateway_id, mark.refused - 1)])
+        # As it was shown: a stand-in, which has an id of its own, for an entry that cannot be read.
+        [read] = await read_each(self._outbox, [_next_after(mark.gateway_id, mark.refused - 1)])
+        if isinstance(read, GatecastError):
+            raise read
         if read is None or read.log_id != mark.outbox_log:
             return False
         return [(entry.offset, entry.event_id.int) for entry in read.events] == [(mark.refused, event_id.int)]

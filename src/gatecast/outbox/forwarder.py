@@ -48,6 +48,9 @@ _BYTES: Final = 64 * 1024
 #: It is looked so often whether an entry that was forwarded may be removed, in seconds.
 _CLEAN_UP_EVERY: Final = 60.0
 
+#: So many old entries are removed at once, and twice as many as were forwarded since: the outbox must not grow.
+_REMOVED: Final = 2_000
+
 #: Most events of a log that one request reads, to find those that were forwarded before.
 _PAGE: Final = 1_000
 
@@ -108,6 +111,10 @@ class Forwarder:
         self._signal = Signal()
         self._waiters: set[asyncio.Future[None]] = set()
         self._clean_up_at = options.clock() + _CLEAN_UP_EVERY
+        #: Whether the last clean-up has left something to remove.
+        self._cleans_up = False
+        #: How many events were forwarded since the last clean-up.
+        self._forwarded = 0
         self._term: Term | None = None
         #: The gateways whose entries go one by one, because the log has refused a batch of them.
         self._one_by_one: set[str] = set()
@@ -180,9 +187,9 @@ class Forwarder:
             for start in range(0, len(turn.ready), GATEWAYS_AT_ONCE):
                 await self._forward_some(term, turn.ready[start : start + GATEWAYS_AT_ONCE])
             await self._following.follow_some(term, turn.changed)
-            await self._clean_up()
+            await self._clean_up(term)
         term.aside.clear()
-        await self._clean_up()
+        await self._clean_up(term)
 
     async def _look(self, term: Term) -> list[Waiting]:
         """The gateways with work to forward; reports how much waits, and since when."""
@@ -268,6 +275,7 @@ class Forwarder:
         """The mark to record; None if nothing is known, or the batch has to become smaller."""
         if isinstance(result, tuple):
             metrics.forwarded(len(result))
+            self._forwarded += len(result)
             return batch.forwarded(result)
         if isinstance(result, Busy):
             term.aside.add(batch.gateway_id)
@@ -348,15 +356,29 @@ class Forwarder:
 
     # --- removing what is old -----------------------------------------------------------------------------------------
 
-    async def _clean_up(self) -> None:
-        """Remove some old forwarded events, from time to time."""
+    async def _clean_up(self, term: Term) -> None:
+        """Remove old forwarded events, from time to time; the rest is removed after what waits now."""
+        forwarded, self._forwarded = self._forwarded, 0
         if self._clock() < self._clean_up_at:
             return
-        await self._records.confirm()
-        # Only what is confirmed, which is what was forwarded. The rest is removed after what waits now.
+        if not self._cleans_up:
+            await self._records.confirm()
+            self._cleans_up = True
+        left = _REMOVED + 2 * forwarded
+        while left > 0:
+            await self._reach.keep(term)
+            removed = await self._remove_some()
+            if not removed:
+                self._cleans_up, self._clean_up_at = False, self._clock() + _CLEAN_UP_EVERY
+                return
+            left -= removed
+
+    async def _remove_some(self) -> int:
+        """How many events were removed; only confirmed ones, which are those that were forwarded."""
+        # Another process, or this one later, may be told to keep them for longer.
+        await self._records.forget_ids(self.keep_forwarded)
         policy = TrimPolicy(keep_confirmed=self.keep_forwarded, keep_at_most=_EVER, max_events=1 << 60)
-        if not await self._outbox.trim(policy):
-            self._clean_up_at = self._clock() + _CLEAN_UP_EVERY
+        return await self._outbox.trim(policy)
 
     def _wake_waiters(self) -> None:
         for waiter in self._waiters:

@@ -21,7 +21,7 @@ from simulation.database import (
     SimulatedStorage,
 )
 from simulation.history import History
-from simulation.world import SimulatedWakeup
+from simulation.wakeup import SimulatedWakeup
 
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)
 

@@ -8,8 +8,8 @@ from typing import Annotated, TypeVar
 import typer
 
 from gatecast.cli.ending import run_to_its_end
-from gatecast.cli.move_log.moving import Moved, Target, move, undo
-from gatecast.cli.move_log.places import opened_places
+from gatecast.cli.move_log.moving import Moved, Target, abandon, move, undo
+from gatecast.cli.move_log.places import opened_alone, opened_places
 from gatecast.cli.move_log.source import Source
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
@@ -29,6 +29,13 @@ def move_log(
     give_up: Annotated[
         bool, typer.Option("--undo", help="Give up an interrupted move, so that pods use the log again.")
     ] = False,
+    target_lost: Annotated[
+        bool,
+        typer.Option(
+            "--target-lost",
+            help="With --undo: what the log is moved to is gone for good, with all that has come there.",
+        ),
+    ] = False,
     as_json: JsonFlag = False,
 ) -> None:
     """Move the log, while pods run: from SQLite to PostgreSQL with everything else, or to NATS JetStream alone.
@@ -39,7 +46,8 @@ def move_log(
     resynchronizes. If the move is interrupted, run it again or add --undo.
     """
     if give_up:
-        undone = run_to_its_end(_between(settings, to, undo, give_up=True))
+        work = _abandoned(settings) if target_lost else _between(settings, to, undo, give_up=True)
+        undone = run_to_its_end(work)
         if as_json:
             print_json({"undone": undone})
         else:
@@ -60,6 +68,11 @@ def _show(found: Moved, *, to_stream: bool) -> None:
         screen.print("start the pods with the stream as GATECAST_DATABASE and the old database as GATECAST_OUTBOX")
     else:
         screen.print("start the pods with the new GATECAST_DATABASE; no program writes to the file any more")
+
+
+async def _abandoned(settings: Settings) -> bool:
+    async with opened_alone(settings.database, pooler=settings.pooler) as (old, source):
+        return await abandon(source, old.storage.log)
 
 
 async def _between(

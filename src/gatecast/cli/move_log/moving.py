@@ -13,6 +13,7 @@ from uuid import UUID, uuid4
 
 from gatecast.cli.move_log.source import Source
 from gatecast.errors import DatabaseUnsuitable, StorageError
+from gatecast.storage.contract import EventLog
 from gatecast.storage.moved import Blocking
 
 
@@ -59,11 +60,11 @@ class Target(Protocol):
             DatabaseUnsuitable: it is not empty, or is in use.
         """
 
-    async def take(self, source: Source, there: UUID) -> dict[str, int]:
+    async def take(self, source: Source, blocking: Blocking) -> dict[str, int]:
         """Copy what is left, and adopt the history; how many rows of each table. Empty: another run was faster.
 
         Raises:
-            DatabaseUnsuitable: the log is moved to another place by now.
+            DatabaseUnsuitable: the log is moved to another place by now, or may have been changed meanwhile.
         """
 
     async def call_off(self, epoch: UUID) -> bool:
@@ -73,8 +74,12 @@ class Target(Protocol):
             StorageError: it cannot be asked.
         """
 
-    async def finish(self, source: Source) -> bool:
-        """Let what the log came from be used for nothing but what is left of it; False: that had been done before."""
+    async def finish(self, source: Source, blocking: Blocking) -> bool:
+        """Let what the log came from be used for nothing but what is left of it; False: that had been done before.
+
+        Raises:
+            DatabaseUnsuitable: it is not blocked for this target, or was changed since it was copied.
+        """
 
     async def give_up(self, source: Source) -> bool:
         """Remove what was copied; False: nothing was.
@@ -98,7 +103,7 @@ async def move(source: Source, target: Target) -> Moved:
     if await target.epoch() == epoch:
         if blocking is None:
             raise DatabaseUnsuitable("it has a copy of this log, which was changed since", "name an empty database")
-        await target.finish(source)
+        await target.finish(source, blocking)
         return Moved(epoch=epoch)
     there = await target.name(blocking.target if blocking is not None else None)
     if blocking is None:
@@ -106,14 +111,15 @@ async def move(source: Source, target: Target) -> Moved:
         await target.prepare(source)
     else:
         check_blocking(blocking, there)
-    run = uuid4()
+    ours = Blocking(target=there, run=uuid4())
     try:
-        await source.block(Blocking(target=there, run=run))
-        rows = await target.take(source, there)
+        await source.block(ours)
+        rows = await target.take(source, ours)
+        epoch = await source.epoch()
     except BaseException:
-        await _open_again(source, target, epoch, run)
+        await _open_again(source, target, ours.run)
         raise
-    await target.finish(source)
+    await target.finish(source, ours)
     return Moved(epoch=epoch, rows=rows)
 
 
@@ -134,8 +140,21 @@ async def undo(source: Source, target: Target) -> bool:
     # Nobody copies any more, or has the log arrive, when this returns.
     copied = await target.give_up(source)
     if blocking is not None:
-        await source.unblock()
+        await source.unblock(blocking.run)
     return copied or blocking is not None
+
+
+async def abandon(source: Source, log: EventLog) -> bool:
+    """Let everybody change the log again, although what it was moved to is gone; False: no move has begun.
+
+    A new history begins: what may have been published there is lost, so gateways resynchronize.
+    """
+    blocking = await source.blocking()
+    if blocking is None:
+        return False
+    await source.unblock(blocking.run)
+    await log.renew_epoch(await source.epoch())
+    return True
 
 
 def check_blocking(blocking: Blocking | None, there: UUID) -> None:
@@ -145,10 +164,13 @@ def check_blocking(blocking: Blocking | None, there: UUID) -> None:
         DatabaseUnsuitable: it is moved to another one, or not any more.
     """
     if blocking is None or blocking.target != there:
-        raise DatabaseUnsuitable("the log is being moved to another database or stream", "name that one with --to")
+        raise DatabaseUnsuitable(
+            "the log is being moved to another database or stream",
+            "name that one with --to; if it is gone for good, add --undo --target-lost",
+        )
 
 
-async def _open_again(source: Source, target: Target, epoch: UUID, run: UUID) -> None:
+async def _open_again(source: Source, target: Target, run: UUID) -> None:
     """After a failure: let everybody change the log again, unless it has arrived nevertheless.
 
     What another run has blocked is left to that one.
@@ -157,7 +179,7 @@ async def _open_again(source: Source, target: Target, epoch: UUID, run: UUID) ->
         MoveUncertain: it is unknown whether it has arrived.
     """
     try:
-        if await target.call_off(epoch):
+        if await target.call_off(await source.epoch()):
             await source.unblock(run)
     except StorageError as error:
         raise MoveUncertain from error

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 from gatecast.cli.move_log.moving import Target
 from gatecast.cli.move_log.source import QUERIES, Source, opened_source
@@ -46,6 +47,14 @@ async def opened_places(
                     yield source, into
 
 
+@asynccontextmanager
+async def opened_alone(database: str, *, pooler: str = "auto") -> AsyncIterator[tuple[OpenStorage, Source]]:
+    """What the log is moved from, until the block ends; what it was moved to is gone."""
+    opening = open_storage(database, extra_migrations=MIGRATIONS, pooler=pooler, create=False)
+    async with opening as old, opened_source(old, to_stream=True) as source:
+        yield old, source
+
+
 async def _database_target(old: OpenStorage, new: OpenStorage) -> PostgresDatabase:
     database = new.storage.database
     if not isinstance(database, PostgresDatabase):
@@ -79,10 +88,11 @@ async def _stream_target(old: OpenStorage, source: Source, stream: StreamUrl, pl
     async with opening as arrival:
         if await old.storage.database.is_outbox():
             [row] = await source.fetch(QUERIES["bound"])
-            yield StreamTarget(arrival, place=place, bound=row["log"])
+            bound = row["log"]
         else:
-            lineage = (await _settled(old, source)).lineage
-            yield StreamTarget(arrival, place=place, lineage=lineage)
+            bound = ""
+            await _settled(old, source)
+        yield StreamTarget(arrival, place=place, settled=partial(_settled, old, source), bound=bound)
 
 
 async def _settled(old: OpenStorage, source: Source) -> Changes:

@@ -42,6 +42,14 @@ SELECT gateway_id, log_id, head, CAST($1 AS text), head FROM gatecast.gateway_st
 -- name: bind
 UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2
 
+-- name: count_events
+-- Those of the gateways that are registered.
+SELECT count(*) AS events FROM gatecast.gateway_streams s JOIN gatecast.events e ON e.log_id = s.log_id
+WHERE e."offset" > s.trimmed_through AND e."offset" <= s.head
+
+-- name: ends
+SELECT gateway_id, log_id, head FROM gatecast.gateway_streams
+
 -- name: bound
 SELECT log FROM gatecast_outbox_forwarder
 

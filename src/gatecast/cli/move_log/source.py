@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, closing, contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,6 +31,9 @@ CHUNK = 1_000
 
 QUERIES = Queries("gatecast.cli.move_log")
 
+#: The gateway, number and head of each log; None: not known.
+Ends = set[tuple[str, int, int]] | None
+
 _BLOCKED_MEANWHILE = DatabaseUnsuitable("another move of this log has begun", "wait until that has ended")
 
 
@@ -54,11 +57,17 @@ class Source(Protocol):
             DatabaseUnsuitable: it is moved to another place.
         """
 
-    async def unblock(self, run: UUID | None = None) -> None:
-        """Let every program change it again; given a run, only if that has blocked it last."""
+    async def unblock(self, run: UUID) -> None:
+        """Let every program change it again, if this run has blocked it last."""
 
-    async def become_outbox(self, *, log: UUID, place: str) -> None:
-        """Empty and close the log, which has arrived in a stream, and bind the database to that one as its outbox."""
+    async def become_outbox(self, *, log: UUID, place: str, blocking: Blocking, logs: Ends) -> bool:
+        """Empty and close the log, which has arrived in a stream, and bind the database to that one as its outbox.
+
+        False: another run has done that. `logs` are those that have arrived, if they are known.
+
+        Raises:
+            DatabaseUnsuitable: the log is not blocked for this target any more, or was changed since it was copied.
+        """
 
 
 class FileSource:
@@ -100,11 +109,11 @@ class FileSource:
             tables = [f"gatecast_{each}" for each in moved_server.TABLES] if self._to_stream else self.tables()
             moved.block(self._connection, tables, blocking, MOVED_TO_STREAM if self._to_stream else MOVED)
 
-    async def unblock(self, run: UUID | None = None) -> None:
-        """Let every program write again."""
+    async def unblock(self, run: UUID) -> None:
+        """Let every program write again, if this run has blocked it last."""
         with self._writing():
             known = moved.blocking_of(self._connection)
-            if known is not None and run in (None, known.run):
+            if known is not None and known.run == run:
                 moved.unblock(self._connection)
 
     @contextmanager
@@ -135,10 +144,13 @@ class FileSource:
         with translated():
             return select_named(self._connection, _in_file(query), *arguments)
 
-    async def become_outbox(self, *, log: UUID, place: str) -> None:
+    async def become_outbox(self, *, log: UUID, place: str, blocking: Blocking, logs: Ends) -> bool:
         """Empty and close the log, which has arrived in a stream, and bind the file to that one as its outbox."""
         epoch = await self.epoch()
         with self._writing():
+            if moved.is_closed(self._connection):
+                return False
+            _check_unchanged(moved.blocking_of(self._connection), blocking, await self.fetch(QUERIES["ends"]), logs)
             moved.unblock(self._connection)
             for table in moved_server.EMPTIED:
                 self._connection.execute(f'DELETE FROM "gatecast_{table}"')
@@ -147,6 +159,7 @@ class FileSource:
                 change(self._connection, _in_file(query), *arguments)
             history.begin(self._connection, epoch, behind=0, moment=datetime.now(UTC))
             moved.close(self._connection)
+            return True
 
     # --- what goes to a server --------------------------------------------------------------------------------------
 
@@ -205,8 +218,8 @@ class ServerSource:
 
         await self._database.repeated(once)
 
-    async def unblock(self, run: UUID | None = None) -> None:
-        """Let every program change it again; given a run, only if that has blocked it last."""
+    async def unblock(self, run: UUID) -> None:
+        """Let every program change it again, if this run has blocked it last."""
 
         async def once() -> None:
             async with self._database.transaction() as transaction:
@@ -214,19 +227,25 @@ class ServerSource:
 
         await self._database.repeated(once)
 
-    async def become_outbox(self, *, log: UUID, place: str) -> None:
+    async def become_outbox(self, *, log: UUID, place: str, blocking: Blocking, logs: Ends) -> bool:
         """Empty and close the log, which has arrived in a stream, and bind the database to that one as its outbox."""
         epoch = await self.epoch()
 
-        async def once() -> None:
+        async def once() -> bool:
             async with _as_owner(), self._database.transaction() as transaction:
+                await moved_server.lock(transaction)
+                if await moved_server.is_closed(transaction):
+                    return False
+                found = await transaction.fetch(QUERIES["ends"])
+                _check_unchanged(await moved_server.blocking_of(transaction), blocking, found, logs)
                 await moved_server.close(transaction)
                 await self._database.apply(transaction, available(OUTBOX_MIGRATIONS))
                 for query, arguments in _becoming(epoch, log, place):
                     await transaction.execute(query, *arguments)
                 await moved_server.begin_history(transaction)
+                return True
 
-        await self._database.repeated(once)
+        return await self._database.repeated(once)
 
 
 @asynccontextmanager
@@ -250,6 +269,20 @@ async def _as_owner() -> AsyncIterator[None]:
                 f"its log has to be closed: {error.__cause__}", "run the command as the owner of the tables"
             ) from error
         raise
+
+
+def _check_unchanged(found: Blocking | None, wanted: Blocking, rows: Iterable[Row], logs: Ends) -> None:
+    """Return if the log is still blocked for this target, and as it was copied.
+
+    Raises:
+        DatabaseUnsuitable: it is not.
+    """
+    ends = {(row["gateway_id"], row["log_id"], row["head"]) for row in rows}
+    if found is None or found.target != wanted.target or (logs is not None and ends != logs):
+        raise DatabaseUnsuitable(
+            "the log has arrived in the stream, but was changed here since it was copied",
+            "use one of both; what came since is not in the other one",
+        )
 
 
 def _becoming(epoch: UUID, log: UUID, place: str) -> list[tuple[LiteralString, tuple[object, ...]]]:

@@ -13,6 +13,7 @@ from gatecast.cli.output import progress
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.migrations import available, tables
+from gatecast.storage.moved import Blocking
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.postgres.storage import MIGRATIONS as POSTGRES_MIGRATIONS
 
@@ -42,12 +43,12 @@ class DatabaseTarget:
         async with Target.open(self._database) as target:
             await target.check_unused()
 
-    async def take(self, source: Source, there: UUID) -> dict[str, int]:
+    async def take(self, source: Source, blocking: Blocking) -> dict[str, int]:
         """Copy everything, and adopt the history."""
         assert isinstance(source, FileSource)  # noqa: S101 - `checked` has seen to that
         async with Target.open(self._database) as target:
             epoch, begun_at, last_log = source.history()
-            check_blocking(await source.blocking(), there)
+            check_blocking(await source.blocking(), blocking.target)
             if await target.epoch() == UUID(epoch):
                 # Another run of the command was faster, and this one has waited for it.
                 return {}
@@ -64,7 +65,7 @@ class DatabaseTarget:
         """Whether the log has not arrived: the transaction of this run has ended."""
         return await self.epoch() != epoch
 
-    async def finish(self, source: Source) -> bool:  # noqa: ARG002 - nobody writes to the file any more
+    async def finish(self, source: Source, blocking: Blocking) -> bool:  # noqa: ARG002 - nobody writes to the file any more
         """Do nothing: the file stays as it was."""
         return False
 

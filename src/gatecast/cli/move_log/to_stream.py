@@ -9,12 +9,12 @@ from operator import itemgetter
 from typing import TYPE_CHECKING, TypeVar
 from uuid import UUID
 
-from gatecast.cli.move_log.moving import check_blocking
 from gatecast.cli.move_log.source import QUERIES, Source
 from gatecast.cli.output import progress
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable
-from gatecast.storage.contract import Row
+from gatecast.storage.contract import Changes, Row
 from gatecast.storage.jetstream.arrival import Arrival, ArrivingLog, MovedElsewhere
+from gatecast.storage.moved import Blocking
 from gatecast.waiting import Backoff
 
 if TYPE_CHECKING:
@@ -40,15 +40,21 @@ T = TypeVar("T")
 class StreamTarget:
     """`gatecast.cli.move_log.moving.Target` on a stream. Lets others know what it is called: `place`."""
 
-    def __init__(self, arrival: Arrival, *, place: str, lineage: Sequence[UUID] = (), bound: str = "") -> None:
+    def __init__(
+        self, arrival: Arrival, *, place: str, settled: Callable[[], Awaitable[Changes]], bound: str = ""
+    ) -> None:
         self._arrival = arrival
         #: The log whose outbox the database is by now; empty if it is none.
         self._bound = bound
         self._place = place
-        self._lineage = lineage
+        #: What the log says of its history, once that is decided.
+        self._settled = settled
         #: A number for the outcomes of each event that were copied, by log and offset.
         self._outcomes: dict[int, dict[int, int]] = {}
-        self._has_begun = False
+        #: What the stream calls the log since this run has begun; empty before.
+        self._log = ""
+        #: The logs that have arrived, if this run has copied them.
+        self._arrived: Sequence[ArrivingLog] | None = None
 
     async def moved_before(self) -> UUID | None:
         """The epoch of the log whose outbox the database is by now."""
@@ -68,12 +74,14 @@ class StreamTarget:
         return await self._arrival.name()
 
     async def _begin(self, source: Source) -> None:
-        if self._has_begun:
+        """Begin, or begin anew if the log has another history by now."""
+        log = await _log_of(source)
+        if log == self._log:
             return
-        await self._arrival.begin(await _log_of(source))
-        self._has_begun = True
+        await self._arrival.begin(log)
+        self._log, self._outcomes = log, {}
         # An earlier run may have copied some that are others by now.
-        await self._arrival.forget_outcomes()
+        await self._persistently(self._arrival.forget_outcomes)
 
     # --- copying ----------------------------------------------------------------------------------------------------
 
@@ -86,47 +94,84 @@ class StreamTarget:
                 if await self._copy(source, logs) + await self._copy_outcomes(source, logs) <= _LITTLE:
                     return
 
-    async def take(self, source: Source, there: UUID) -> dict[str, int]:
+    async def take(self, source: Source, blocking: Blocking) -> dict[str, int]:
         """Copy what is left, and adopt the history."""
         await self._begin(source)
         with progress("copying the rest"):
             logs = await _logs(source)
             await self._copy(source, logs)
             await self._copy_outcomes(source, logs)
-            copied = await self._arrival.copied(logs)
             await self._persistently(lambda: self._arrival.remove_others(logs))
+            copied = await self._arrival.copied(logs)
             positions = _by_gateway(await source.fetch(QUERIES["positions"]))
             ends = [(each, copied[each.gateway_id], positions.get(each.gateway_id, ())) for each in logs]
             await self._persistently(lambda: self._arrival.finish(ends))
-        check_blocking(await source.blocking(), there)
-        [row] = await source.fetch(QUERIES["history"])
-        await self._arrival.arrive(UUID(row["epoch"]), lineage=self._lineage, first=UUID(row["log"]))
+            [row] = await source.fetch(QUERIES["count_events"])
+            await self._persistently(lambda: self._arrival.check_complete(logs, row["events"]))
+        await self._arrive(source, blocking)
+        self._arrived = logs
         return {
             "gatecast.gateway_streams": len(logs),
-            "gatecast.events": sum(each.head - each.low for each in logs),
+            "gatecast.events": row["events"],
             "gatecast.cursors": sum(len(rows) for _, _, rows in ends),
             "gatecast.outcomes": sum(map(len, self._outcomes.values())),
         }
 
+    async def _arrive(self, source: Source, blocking: Blocking) -> None:
+        """Let the stream adopt the history, unless the log may have been changed since this run has blocked it.
+
+        Another server may have taken over, which knows nothing of that.
+        """
+        history = await self._settled()
+        [row] = await source.fetch(QUERIES["history"])
+        if not history.settled or f"{row['log']} {history.epoch}" != self._log:
+            raise DatabaseUnsuitable(
+                "it is not decided whether the history of the log goes on",
+                "give the move up with --undo, and repeat it",
+            )
+        if await source.blocking() != blocking:
+            raise DatabaseUnsuitable("the log may have been changed while it was copied", "repeat the command")
+        await self._arrival.arrive(history.epoch, lineage=history.lineage, first=UUID(row["log"]))
+
     async def _copy(self, source: Source, logs: Sequence[ArrivingLog]) -> int:
         """How many events were copied that were not in the stream."""
+        copied = await self._persistently(lambda: self._arrival.cleared(logs))
         starts = range(0, len(logs), _LOGS)
-        return sum([await self._copy_some(source, logs[start : start + _LOGS]) for start in starts])
+        return sum([await self._copy_some(source, logs[start : start + _LOGS], copied) for start in starts])
 
-    async def _copy_some(self, source: Source, logs: Sequence[ArrivingLog]) -> int:
-        count = 0
-        copied = await self._arrival.copied(logs)
-        for log in logs:
-            copied[log.gateway_id] = await self._persistently(
-                lambda log=log: self._arrival.remove_front(copied[log.gateway_id], log.low)  # type: ignore[misc]
-            )
+    async def _copy_some(self, source: Source, logs: Sequence[ArrivingLog], known: Mapping[str, Copied]) -> int:
+        count = failures = 0
+        copied = {each.gateway_id: known[each.gateway_id] for each in logs}
         left = list(logs)
         while left:
             rows = {copied[each.gateway_id]: await self._next(source, each, copied[each.gateway_id]) for each in left}
             left = [each for each in left if rows[copied[each.gateway_id]]]
-            count += sum(map(len, rows.values()))
-            copied |= await self._append(rows, logs)
+            try:
+                copied |= await self._arrival.append(rows)
+            except MovedElsewhere:
+                raise
+            except StorageUnavailable:
+                failures += 1
+                if failures >= _ATTEMPTS:
+                    raise
+                await asyncio.sleep(_BACKOFF.pause(failures))
+                before, copied = copied, copied | await self._ask_again(logs)
+                if any(copied[name].through > each.through for name, each in before.items()):
+                    # Some batches were taken, and only others not.
+                    failures = 0
+            else:
+                failures = 0
+                count += sum(map(len, rows.values()))
         return count
+
+    async def _ask_again(self, logs: Sequence[ArrivingLog]) -> dict[str, Copied]:
+        """How much of these logs is here, after a failure."""
+
+        async def ask() -> dict[str, Copied]:
+            await self._arrival.begin_again()
+            return await self._arrival.copied(logs)
+
+        return await _repeated(ask)
 
     async def _next(self, source: Source, log: ArrivingLog, copied: Copied) -> list[Row]:
         after = max(copied.through, log.low)
@@ -134,20 +179,6 @@ class StreamTarget:
             return []
         most = min(self._arrival.most_events, log.head - after)
         return await source.fetch(QUERIES["events"], log.source, after, most, _BYTES)
-
-    async def _append(self, rows: Mapping[Copied, Sequence[Row]], logs: Sequence[ArrivingLog]) -> dict[str, Copied]:
-        """How much of these logs is there afterwards: what was not taken is read again."""
-        try:
-            return await self._arrival.append(rows)
-        except MovedElsewhere:
-            raise
-        except StorageUnavailable:
-
-            async def ask() -> dict[str, Copied]:
-                await self._arrival.begin_again()
-                return await self._arrival.copied(logs)
-
-            return await _repeated(ask)
 
     async def _copy_outcomes(self, source: Source, logs: Sequence[ArrivingLog]) -> int:
         """How many events have got other outcomes than were copied."""
@@ -166,10 +197,14 @@ class StreamTarget:
                     changed.append((here[log_id][1], rows, known is not None))
             await self._persistently(lambda changed=changed: self._arrival.record(changed))  # type: ignore[misc]
             count += len(changed)
-        for log_id, (log, copy) in here.items():
-            for offset in self._outcomes.get(log_id, {}).keys() - present[log_id].keys():
-                if offset > log.low:
-                    await self._arrival.remove_outcomes(copy, offset)
+        gone = [
+            (copy, offset)
+            for log_id, (log, copy) in here.items()
+            for offset in self._outcomes.get(log_id, {}).keys() - present[log_id].keys()
+            if offset > log.low
+        ]
+        if gone:
+            await self._persistently(lambda: self._arrival.remove_outcomes(gone))
         self._outcomes = present
         return count
 
@@ -193,7 +228,7 @@ class StreamTarget:
         """Whether the log has not arrived, and will not by what this run has sent."""
         if await self._arrival.epoch() == epoch:
             return False
-        if self._has_begun:
+        if self._log:
             try:
                 await self._arrival.begin_again()
             except MovedElsewhere:
@@ -201,12 +236,18 @@ class StreamTarget:
                 return await self._arrival.epoch() != epoch
         return True
 
-    async def finish(self, source: Source) -> bool:
+    async def finish(self, source: Source, blocking: Blocking) -> bool:
         """Make the outbox of the stream of the database that the log came from."""
-        [row] = await source.fetch(QUERIES["history"])
-        await source.become_outbox(log=UUID(row["log"]), place=self._place)
+        log = UUID(await self._arrival.identity())
+        made = await source.become_outbox(log=log, place=self._place, blocking=blocking, logs=self._ends())
         await self._arrival.clean_up()
-        return True
+        return made
+
+    def _ends(self) -> set[tuple[str, int, int]] | None:
+        """The logs that have arrived, and the head of each; None if another run has copied them."""
+        if self._arrived is None:
+            return None
+        return {(each.gateway_id, each.source, each.head) for each in self._arrived}
 
     async def give_up(self, source: Source) -> bool:
         """Remove what was copied."""

@@ -29,5 +29,5 @@ def errors_by_field(error: RequestValidationError, field_of: Callable[[str], str
 
 def _in_words(kind: str, message: str) -> str:
     if kind == "string_pattern_mismatch":
-        return "It must be written as described here."
+        return "It does not have the form described under the field."
     return f"{message.replace('Input should', 'It must').replace('String should', 'It must').rstrip('.')}."

@@ -2,11 +2,13 @@
 
 The stream says from the first message on that a log is being moved into it, so nobody else opens it. Every batch names
 the history as this run has written it last: what an earlier run sent, or this one before a failure, is stored no more.
+Every purge ends before that message: what a later run has brought is not removed by this one, however late it is.
 """
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Iterable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -23,7 +25,6 @@ from gatecast.storage.jetstream.documents import (
     LowWaterMark,
     Pod,
     encode_columns,
-    offset_in,
 )
 from gatecast.storage.jetstream.engine import SCHEMA, prepare
 from gatecast.storage.jetstream.special import EventOutcomes
@@ -36,6 +37,15 @@ from gatecast.waiting import together
 
 #: Most messages and bytes of one batch, and most batches that are sent together.
 _MESSAGES, _BYTES, _TOGETHER = 900, 2 * 1024 * 1024, 8
+
+#: Purges that are asked for together.
+_PURGES = 50
+
+#: What is here is counted again so often, after this many seconds, while a replica answers that lags.
+_LOOKS, _LOOK_PAUSE = 50, 0.02
+
+#: How far a move has come: nothing was copied yet; some may have been; all of it is being removed.
+_BEGUN, _COPYING, _REMOVING = "begun", "copying", "removing"
 
 #: The kinds of documents of a stream in which no gateway has ever been.
 _OF_NO_GATEWAY = {"history", "pod", "claim", "moving"}
@@ -114,6 +124,8 @@ class Arrival:
         return uuid5(UUID((await self._read()).epoch), f"{self._subjects.name} {created}")
 
     async def _read(self) -> History:
+        # Not from a replica that lacks what the leader has: this run may have had the log arrive, unknown to it.
+        self._stream.floor = max(self._stream.floor, (await self._stream.info()).last_sequence)
         found = await self._stream.snapshot([])
         self._sequence = found.sequence(self._subjects.history)
         self._history = History.decode(found.messages[self._subjects.history].data)
@@ -126,15 +138,26 @@ class Arrival:
             DatabaseUnsuitable: the stream is in use, or another log is being moved into it.
         """
         found = await self._read()
-        if found.moving not in {"", log}:
-            raise DatabaseUnsuitable(
-                "another log is being moved into the stream", "name another stream, or give that move up with --undo"
-            )
-        if not found.moving:
+        _check_same(found, log)
+        if not found.moving or found.stage == _BEGUN:
+            await self._mark(found, log)
+        elif (found.moving, found.stage) != (log, _COPYING):
+            # Of an earlier history, or a move that was given up.
+            await self._remove_everything(found)
+        await self._write(replace(self._history, moving=log, mover=self._run, stage=_COPYING))
+
+    async def _mark(self, found: History, log: str) -> None:
+        """Keep everybody else from using the stream, which must be unused."""
+        await self._check_unused()
+        await self._write(replace(found, moving=log, mover=self._run, stage=_BEGUN))
+        try:
             await self._check_unused()
-        await self._write(replace(found, moving=log, mover=self._run))
-        if not found.moving:
-            await self._check_unused()
+        except DatabaseUnsuitable:
+            await self._unmark()
+            raise
+
+    async def _unmark(self) -> None:
+        await self._write(replace(self._history, moving="", mover="", stage=""))
 
     async def begin_again(self) -> None:
         """Let nothing more be stored of what this run has sent so far.
@@ -155,13 +178,20 @@ class Arrival:
         self._history = history
 
     async def _check_unused(self) -> None:
-        async for message in self._stream.scan(f"{self._subjects.name}.>"):
-            if message.subject.removeprefix(f"{self._subjects.name}.").partition(".")[0] not in _OF_NO_GATEWAY:
-                raise DatabaseUnsuitable(
-                    f"the stream {self._subjects.name} holds gateways, or has held some",
-                    "name another stream at the end of the URL; it is made",
-                )
+        kinds = {
+            message.subject.removeprefix(f"{self._subjects.name}.").partition(".")[0]
+            async for message in self._stream.scan(f"{self._subjects.name}.>")
+        }
+        # The heads not from a replica that lags.
+        if kinds - _OF_NO_GATEWAY or await self._stream.matching(self._subjects.heads):
+            raise DatabaseUnsuitable(
+                f"the stream {self._subjects.name} holds gateways, or has held some",
+                "name another stream at the end of the URL; it is made",
+            )
         await self._check_no_pods()
+
+    async def _purge(self, filtered: str) -> None:
+        await self._stream.purge(filtered, before=self._sequence)
 
     async def _check_no_pods(self) -> None:
         now = (await self._stream.info()).now
@@ -185,9 +215,29 @@ class Arrival:
             History(schema=SCHEMA, epoch=str(epoch), created=info.created, lineage=names, first=str(first))
         )
 
+    async def check_complete(self, logs: Sequence[ArrivingLog], events: int) -> None:
+        """Return if these logs, with so many events together, are here, and nothing else.
+
+        Raises:
+            DatabaseUnsuitable: they are not.
+        """
+        heads = {each.gateway_id: each.head for each in logs}
+        for _ in range(_LOOKS):
+            found = Head.readable(await self._stream.all_of(self._subjects.heads))
+            if {each.gateway_id: each.head for each in found} == heads and await self._events() == events:
+                return
+            await asyncio.sleep(_LOOK_PAUSE)
+        await self._write(replace(self._history, stage=_REMOVING))
+        raise DatabaseUnsuitable(
+            "what was copied into the stream is not what the log holds", "repeat the command, which copies it anew"
+        )
+
+    async def _events(self) -> int:
+        return await self._stream.count(f"{self._subjects.name}.event.>")
+
     async def clean_up(self) -> None:
         """Forget how much was copied, once everything is here."""
-        await self._stream.purge(self._subjects.copies)
+        await self._purge(self._subjects.copies)
 
     async def give_up(self, log: str) -> bool:
         """Remove what was copied of this log, and let the stream be used for something else; False: nothing was.
@@ -195,13 +245,20 @@ class Arrival:
         Raises:
             DatabaseUnsuitable: another log is being moved into it.
         """
-        if not (await self._read()).moving:
+        found = await self._read()
+        if not found.moving:
             return False
-        await self.begin(log)
-        for kind in _MOVED:
-            await self._stream.purge(f"{self._subjects.name}.{kind}.>")
-        await self._write(replace(self._history, moving="", mover=""))
+        _check_same(found, log)
+        if found.stage != _BEGUN:
+            await self._remove_everything(found)
+        await self._unmark()
         return True
+
+    async def _remove_everything(self, found: History) -> None:
+        """Remove what was copied; a run that begins before that has ended does it again, and trusts none of it."""
+        await self._write(replace(found, mover=self._run, stage=_REMOVING))
+        for kind in _MOVED:
+            await self._purge(f"{self._subjects.name}.{kind}.>")
 
     # --- events ---------------------------------------------------------------------------------------------------
 
@@ -216,16 +273,65 @@ class Arrival:
 
     async def copied(self, logs: Sequence[ArrivingLog]) -> dict[str, Copied]:
         """How much of each log is here, by gateway; an empty one for what is not here yet."""
-        subjects = {self._subjects.copied(each.gateway_id): each for each in logs}
-        found = await self._stream.newest(list(subjects))
-        copies: dict[str, Copied] = {}
-        for subject, log in subjects.items():
-            known = Copied.decode(found[subject].data) if subject in found else None
-            if known is None or known.source != log.source:
-                number = self._stream.floor + 1
-                known = Copied(gateway_id=log.gateway_id, source=log.source, log=number, first=0, through=0)
-            copies[log.gateway_id] = known
-        return copies
+        found = await self._found(logs)
+        number = self._stream.floor + 1
+        return {
+            each.gateway_id: copied
+            if (copied := found.get(each.gateway_id)) is not None and _is_of(copied, each)
+            else Copied(gateway_id=each.gateway_id, source=each.source, log=number, first=0, through=0)
+            for each in logs
+        }
+
+    async def _found(self, logs: Sequence[ArrivingLog]) -> dict[str, Copied]:
+        """What is here of these gateways' logs, or of earlier logs of theirs."""
+        found = await self._stream.newest([self._subjects.copied(each.gateway_id) for each in logs])
+        return {copied.gateway_id: copied for copied in Copied.readable(found.values())}
+
+    async def cleared(self, logs: Sequence[ArrivingLog]) -> dict[str, Copied]:
+        """The same, once nothing is here that these logs have no more.
+
+        Retention has removed it since, or its gateway was registered again, or it was lost where it comes from.
+        """
+        found = await self._found(logs)
+        here = [(each, found[each.gateway_id]) for each in logs if each.gateway_id in found]
+        outdated = [copied for log, copied in here if not _is_of(copied, log)]
+        trimmed = [(log, copied) for log, copied in here if _is_of(copied, log) and 0 < copied.first <= log.low]
+        if outdated or trimmed:
+            await self.begin_again()
+            await _some_at_once([self._remove(each) for each in outdated])
+            await self._remove_fronts(trimmed)
+        return await self.copied(logs)
+
+    async def _remove(self, copied: Copied) -> None:
+        """Remove all that is here of a log, and at last how much that was."""
+        for every in (self._subjects.event, self._subjects.event_id, self._subjects.applied, self._subjects.special):
+            await self._purge(every(copied.gateway_id, copied.log, "*"))
+        await self._purge(self._subjects.copied(copied.gateway_id))
+
+    async def _remove_fronts(self, trimmed: Sequence[tuple[ArrivingLog, Copied]]) -> None:
+        """Remove the events that retention has removed since they were copied."""
+        subjects = self._subjects
+        firsts = {
+            copied.gateway_id: subjects.event(copied.gateway_id, copied.log, log.low + 1) for log, copied in trimmed
+        }
+        found = await self._stream.newest(list(firsts.values()))
+        ends = [
+            (copied, found[first].sequence if (first := firsts[copied.gateway_id]) in found else self._sequence)
+            for log, copied in trimmed
+            # Where the log has a hole, it is not known what comes after it.
+            if firsts[copied.gateway_id] in found or copied.through <= log.low
+        ]
+        await _some_at_once(
+            [
+                self._stream.purge(every(copied.gateway_id, copied.log, "*"), before=min(end, self._sequence))
+                for copied, end in ends
+                for every in (subjects.event, subjects.event_id)
+            ]
+        )
+        await self._store(
+            [Write(subject=subjects.copied(log.gateway_id), data=replace(copied, first=log.low + 1).encode())]
+            for log, copied in trimmed
+        )
 
     async def append(self, rows: Mapping[Copied, Sequence[Row]]) -> dict[str, Copied]:
         """How much of these logs is here once these events, in offset order, are here as well.
@@ -254,39 +360,21 @@ class Arrival:
             Write(subject=subjects.event_id(name, log.log, event_id), data=str(offset).encode(), stored_at=recorded_at),
         ]
 
-    async def remove_front(self, copied: Copied, low: int) -> Copied:
-        """The copy without the events that retention has removed since they were copied."""
-        if not copied.first or copied.first > low:
-            return copied
-        name, subjects = copied.gateway_id, self._subjects
-        last = 0
-        async for message in self._stream.scan(subjects.event_id(name, copied.log, "*")):
-            if offset_in(message) > low:
-                break
-            last = message.sequence
-        for every in (subjects.event, subjects.event_id):
-            await self._stream.purge(every(name, copied.log, "*"), before=last + 1)
-        after = replace(copied, first=low + 1)
-        await self._store([[Write(subject=subjects.copied(name), data=after.encode())]])
-        return after
-
     async def remove_others(self, logs: Sequence[ArrivingLog]) -> None:
-        """Remove the copies of gateways that were deleted since, or were registered again."""
-        present = {each.gateway_id: each.source for each in logs}
-        for copied in Copied.readable(await self._stream.all_of(self._subjects.copies)):
-            if present.get(copied.gateway_id) == copied.source:
-                continue
-            subjects = self._subjects
-            for every in (subjects.event, subjects.event_id, subjects.applied, subjects.special):
-                await self._stream.purge(every(copied.gateway_id, copied.log, "*"))
-            await self._stream.purge(subjects.copied(copied.gateway_id))
+        """Remove the copies of gateways that were deleted since, and every end that an earlier run has stored."""
+        present = {each.gateway_id for each in logs}
+        copies = Copied.readable(await self._stream.all_of(self._subjects.copies))
+        await self.begin_again()
+        for kind in ("head", "low", "state"):
+            await self._purge(f"{self._subjects.name}.{kind}.>")
+        await _some_at_once([self._remove(each) for each in copies if each.gateway_id not in present])
 
     # --- outcomes, positions and heads ----------------------------------------------------------------------------
 
     async def forget_outcomes(self) -> None:
         """Remove the outcomes that an earlier run has copied: some may be others by now."""
         for kind in ("applied", "special"):
-            await self._stream.purge(f"{self._subjects.name}.{kind}.>")
+            await self._purge(f"{self._subjects.name}.{kind}.>")
 
     async def record(self, outcomes: Iterable[tuple[Copied, Sequence[Row], bool]]) -> None:
         """Store these outcomes, in each place all those of one event; and whether some of it may be here already."""
@@ -307,10 +395,13 @@ class Arrival:
         subject = (self._subjects.applied if is_plain else self._subjects.special)(log.gateway_id, log.log, offset)
         return Write(subject=subject, data=document.encode())
 
-    async def remove_outcomes(self, log: Copied, offset: int) -> None:
-        """Remove the outcomes of one event, which has none any more."""
-        for every in (self._subjects.applied, self._subjects.special):
-            await self._stream.purge(every(log.gateway_id, log.log, offset))
+    async def remove_outcomes(self, events: Sequence[tuple[Copied, int]]) -> None:
+        """Remove the outcomes of these events, by log and offset, which have none any more."""
+        await self.begin_again()
+        kinds = (self._subjects.applied, self._subjects.special)
+        await _some_at_once(
+            [self._purge(every(log.gateway_id, log.log, offset)) for log, offset in events for every in kinds]
+        )
 
     async def finish(self, logs: Iterable[tuple[ArrivingLog, Copied, Sequence[Row]]]) -> None:
         """Store the positions, the low-water mark and the end of each log."""
@@ -353,12 +444,36 @@ class Arrival:
         try:
             await self._stream.write_all([first, *writes[1:]])
         except Stale as error:
-            raise StorageUnavailable("the stream did not take a batch of events") from error
+            raise StorageUnavailable(
+                f"the stream did not take a batch; it, its account or a disk may be full. {error}"
+            ) from error
         except ValueRefused as error:
             if self._stream.batch_limit >= limit:
                 raise
             # Now it is known how many messages the server takes at once.
             raise StorageUnavailable("the server takes fewer messages in one batch") from error
+
+
+def _check_same(found: History, log: str) -> None:
+    """Return if no other log than this one is being moved; its history may have been an earlier one.
+
+    Raises:
+        DatabaseUnsuitable: another one is.
+    """
+    if found.moving and found.moving.partition(" ")[0] != log.partition(" ")[0]:
+        raise DatabaseUnsuitable(
+            "another log is being moved into the stream", "name another stream, or give that move up with --undo"
+        )
+
+
+def _is_of(copied: Copied, log: ArrivingLog) -> bool:
+    """Whether it is a copy of the log as that is now."""
+    return copied.source == log.source and copied.through <= log.head
+
+
+async def _some_at_once(work: Sequence[Awaitable[None]]) -> None:
+    for start in range(0, len(work), _PURGES):
+        await together(work[start : start + _PURGES])
 
 
 def _packed(units: Iterable[Sequence[Write]], most: int) -> list[list[Write]]:

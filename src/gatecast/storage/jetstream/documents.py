@@ -10,7 +10,7 @@ from types import NoneType
 from typing import Any, Self
 
 from gatecast.containment import log_failure
-from gatecast.errors import StatementFailed
+from gatecast.errors import StatementFailed, StorageUnavailable
 from gatecast.events import Event, RecordedEvent
 from gatecast.storage.jetstream.stream import Message
 from gatecast.storage.row_values import recorded_event
@@ -66,11 +66,22 @@ class History(Document):
     #: The log that is being moved into the stream, and the run of the command that does so; empty if none is.
     moving: str = ""
     mover: str = ""
+    #: How far that has come.
+    stage: str = ""
 
     @property
     def log(self) -> str:
         """Which log it is: the epoch of the first history that is known."""
         return self.first or next(iter(self.lineage), self.epoch)
+
+    def check_in_use(self) -> None:
+        """Return if no log is being moved into the stream: until that has arrived, nobody else changes it.
+
+        Raises:
+            StorageUnavailable: one is.
+        """
+        if self.moving:
+            raise StorageUnavailable("a log is being moved into the stream; nothing is stored until it has arrived")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -37,7 +37,7 @@ from gatecast.storage.jetstream.repeating import repeated
 from gatecast.storage.jetstream.retention import Retention
 from gatecast.storage.jetstream.stream import Message, Snapshot, Stream, Write
 from gatecast.storage.jetstream.transactions import refuse
-from gatecast.waiting import together
+from gatecast.waiting import Backoff, together
 
 #: Most decisions about histories that are remembered.
 _LINEAGE = 100
@@ -45,8 +45,8 @@ _LINEAGE = 100
 #: Most events of one gateway that one request reads.
 _EVENTS_PER_READ = 1_000
 
-#: Scans for heads are repeated so often, after this many seconds, while a replica answers that lags.
-_LOOKS, _LOOK_PAUSE = 10, 0.02
+#: Scans for heads are repeated so often, after these pauses, while a replica answers that lags.
+_LOOKS, _LOOK_PAUSE = 10, Backoff(first=0.002, longest=0.04)
 
 #: Seconds for which the head of a deleted gateway is kept, so that its earlier readers notice the deletion.
 _TOMBSTONE_LASTS = 86_400
@@ -123,13 +123,14 @@ class JetStreamLog:
     async def _heads_after(self, marker: int) -> tuple[dict[str, int], int]:
         """The head of each log that has grown, and the sequence of the last one; asks again while a replica lags."""
         heads: dict[str, int] = {}
-        for look in range(_LOOKS):
+        for look in range(1, _LOOKS + 1):
             found = [message async for message in self._stream.scan(self._stream.subjects.heads, after=marker)]
             marker = found[-1].sequence if found else marker
             heads |= {head.gateway_id: head.head for head in Head.readable(each for each in found if each.data)}
             if marker >= self._stream.head_floor:
                 break
-            await asyncio.sleep(_LOOK_PAUSE * (look < _LOOKS - 1))
+            if look < _LOOKS:
+                await asyncio.sleep(_LOOK_PAUSE.pause(look))
         else:
             # No replica knows it, because its gateway was deleted long ago, or because all of them lag far behind.
             self._stream.head_floor = marker
@@ -261,15 +262,27 @@ class JetStreamLog:
             return claim.checked(None)
         if self._log(gateway_id, found) is not None:
             return False
-        epoch = History.decode(found.messages[self._stream.subjects.history].data).epoch
+        history = History.decode(found.messages[self._stream.subjects.history].data)
+        history.check_in_use()
         # Later than everything that is stored: an earlier log of the same gateway has a lower number.
-        head = Head(gateway_id=gateway_id, log=found.through + 1, head=0, last=None, registered_in=epoch)
+        head = Head(gateway_id=gateway_id, log=found.through + 1, head=0, last=None, registered_in=history.epoch)
         # Written again as they are, so that nothing is stored if there is a newer claim by then.
         claims = [Write(subject=each, data=found.messages[each].data, expect=found.sequence(each)) for each in claimed]
         write = Write(subject=subject, data=head.encode(), expect=found.sequence(subject))
         sequence = await self._stream.write_all([*claims, write])
         self._stream.head_floor = max(self._stream.head_floor, sequence)
+        await self._check_in_use(subject, sequence)
         return True
+
+    async def _check_in_use(self, head: str, sequence: int) -> None:
+        """Return if no log was being moved into the stream when the head was stored; otherwise remove that.
+
+        A move marks the stream first, and then looks for heads: one of the two sees the other.
+        """
+        history = await self._history()
+        if history.moving:
+            await self._stream.purge(head, before=sequence + 1)
+        history.check_in_use()
 
     async def claim(self, claim: Claim) -> None:
         """Make every earlier claim of this owner void."""
@@ -340,6 +353,7 @@ class JetStreamLog:
         history, created = History.decode(found.data), (await self._stream.info()).created
         if history.epoch != str(expected) or (elsewhere and history.created == created):
             return UUID(history.epoch)
+        history.check_in_use()
         decision = str(uuid4())
         history = replace(
             history,

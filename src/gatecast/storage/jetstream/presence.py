@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
+from gatecast.containment import contained
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.contract import (
@@ -215,7 +216,9 @@ class JetStreamPresence:
         called = [(gateway.gateway_id, each) for gateway in found for each in gateway.state.at({pod_id})]
         if released := [name for name, each in called if each.released]:
             # 1 another pod saw that the lease had expired, 2 this one renewed it, 3 that pod released them.
-            await self._change_of(released, {pod_id}, _take_back)
+            # Repeated with the next call; until then no connection may outlive what ends it (promise P9).
+            with contained("connections-not-taken-back"):
+                await self._change_of(released, {pod_id}, _take_back)
         return {
             each.connection_id: DisconnectReason.read(each.dismissal)
             for _, each in called

@@ -1,10 +1,14 @@
-"""Appends events: the events, their ids and the heads of their logs are one atomic batch, under compare-and-set."""
+"""Appends events: the events, their ids and the heads of their logs are one atomic batch, under compare-and-set.
+
+The batch expects that no id is stored, and that the heads are as this pod has seen them last: a publish is one request,
+and reads only if the server finds that one of these is not so.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from uuid import UUID
 
 from gatecast.errors import UnknownGateway
@@ -13,11 +17,19 @@ from gatecast.storage.contract import PublishResult, Receipt
 from gatecast.storage.jetstream.documents import Head, History, encode_event, offset_in
 from gatecast.storage.jetstream.gateways import Gateway
 from gatecast.storage.jetstream.repeating import repeated
-from gatecast.storage.jetstream.stream import Message, Stale, Stream, Write
+from gatecast.storage.jetstream.stream import InProcess, Message, Stale, Stream, Write, chunks
 from gatecast.storage.jetstream.subjects import Subjects
 
 #: Messages of a batch for one event: itself, and its id.
 _MESSAGES_PER_EVENT = 2
+
+#: Seconds for which a head counts as it was seen last. A stream that is put back to an older state gives its sequences
+#: to other messages, so that comparing them proves nothing then: until this pod has noticed, it may read a head only
+#: shortly before. To read a head that is rarely published to costs little.
+_LASTS = 0.5
+
+#: Most heads that are remembered.
+_MOST_HEADS = 10_000
 
 
 @dataclass(slots=True)
@@ -72,7 +84,11 @@ class Appending:
         self._appended.setdefault(gateway_id, []).extend(
             [
                 Write(subject=self.subjects.event(gateway_id, head.log, offset), data=encode_event(event)),
-                Write(subject=self.subjects.event_id(gateway_id, head.log, event.event_id), data=str(offset).encode()),
+                Write(
+                    subject=self.subjects.event_id(gateway_id, head.log, event.event_id),
+                    data=str(offset).encode(),
+                    expect=0,
+                ),
             ]
         )
         return offset
@@ -93,11 +109,57 @@ class Appending:
         return writes
 
 
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A head as it was last seen, at this time of the event loop."""
+
+    head: Head
+    sequence: int
+    at: float
+
+
+class _Heads:
+    """The heads of logs as this pod has last read or written them."""
+
+    def __init__(self, stream: Stream) -> None:
+        self._stream = stream
+        self._seen: dict[str, _Seen] = {}
+        #: The epoch, the sequence of its history, and the losses of the stream that all of these were seen with.
+        self._with: tuple[UUID, int, int] | None = None
+
+    def note(self, appending: Appending, losses: int, sequences: Mapping[str, int]) -> None:
+        """Remember the heads of these sequences."""
+        seen_with = (appending.epoch, appending.history, losses)
+        if seen_with != self._with or len(self._seen) + len(sequences) > _MOST_HEADS:
+            self._seen.clear()
+        self._with, now = seen_with, asyncio.get_running_loop().time()
+        self._seen |= {name: _Seen(appending.heads[name], number, now) for name, number in sequences.items()}
+
+    def forget(self, gateway_ids: Iterable[str]) -> None:
+        """Read these again."""
+        for gateway_id in gateway_ids:
+            self._seen.pop(gateway_id, None)
+
+    def recall(self, gateway_ids: Sequence[str], logs: Mapping[str, int]) -> Appending | None:
+        """What is appended to these heads; None if one of them must be read, as when another log is meant."""
+        after = asyncio.get_running_loop().time() - _LASTS
+        seen = {name: self._seen[name] for name in gateway_ids if name in self._seen}
+        usable = (each.at > after and each.head.log == logs.get(name, each.head.log) for name, each in seen.items())
+        if self._with is None or len(seen) < len(gateway_ids) or not all(usable):
+            return None
+        epoch, history, losses = self._with
+        if losses != self._stream.losses:
+            return None
+        heads, sequences = {n: each.head for n, each in seen.items()}, {n: each.sequence for n, each in seen.items()}
+        return Appending(self._stream.subjects, epoch, history, heads, sequences)
+
+
 class Publishing:
     """Stores groups of events."""
 
     def __init__(self, stream: Stream) -> None:
         self._stream = stream
+        self._heads = _Heads(stream)
 
     async def publish(self, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]) -> list[PublishResult]:
         """The result of each group, in order: each is stored whole or not at all.
@@ -106,34 +168,73 @@ class Publishing:
         """
         results: list[PublishResult] = []
         for part in _parts(groups, self._stream.batch_limit):
-            results += await repeated(partial(self._append, part, logs))
+            results += await self._publish(part, logs)
         return results
 
-    async def _append(self, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]) -> list[PublishResult]:
-        appending = await self._read([event for group in groups for event in group])
+    async def _publish(self, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]) -> list[PublishResult]:
+        gateway_ids = list(dict.fromkeys(event.gateway_id for group in groups for event in group))
+        #: Whether the server has found that something is not as it was expected.
+        is_stale = False
+
+        async def attempt() -> list[PublishResult]:
+            nonlocal is_stale
+            losses = self._stream.losses
+            appending = self._heads.recall(gateway_ids, logs) or await self._read(gateway_ids)
+            if is_stale:
+                await self._read_ids(appending, [event for group in groups for event in group])
+            try:
+                return await self._append(appending, losses, groups, logs)
+            except InProcess:
+                raise
+            except Stale:
+                is_stale = True
+                raise
+
+        return await repeated(attempt)
+
+    async def _append(
+        self, appending: Appending, losses: int, groups: Sequence[Sequence[Event]], logs: Mapping[str, int]
+    ) -> list[PublishResult]:
+        """Store it, if the stream has lost nothing since the heads were seen."""
+        if self._stream.losses != losses:
+            raise Stale("the stream was put back to an older state meanwhile")
         results = [_result(appending, group, logs) for group in groups]
         if writes := appending.batch():
-            self._stream.head_floor = max(self._stream.head_floor, await self._stream.write_all(writes))
+            await self._store(appending, losses, writes)
         return results
 
-    async def _read(self, events: Sequence[Event]) -> Appending:
-        subjects, losses = self._stream.subjects, self._stream.losses
-        gateway_ids = list(dict.fromkeys(event.gateway_id for event in events))
-        # First: if a new history begins meanwhile, the batch is stale.
-        history = (await self._stream.snapshot([])).messages
-        heads = await self._stream.newest([subjects.head(name) for name in gateway_ids])
-        appending = Appending.read(subjects, gateway_ids, {**heads, **history})
+    async def _store(self, appending: Appending, losses: int, writes: Sequence[Write]) -> None:
+        try:
+            last = await self._stream.write_all(writes)
+        except InProcess:
+            raise
+        except BaseException:
+            self._heads.forget(appending.heads)
+            raise
+        self._stream.head_floor = max(self._stream.head_floor, last)
+        # The messages of a batch follow each other without a gap.
+        sequences = {write.subject: number for number, write in enumerate(writes, last - len(writes) + 1)}
+        heads = {name: sequences.get(appending.subjects.head(name)) for name in appending.heads}
+        self._heads.note(appending, losses, {name: number for name, number in heads.items() if number is not None})
+
+    async def _read(self, gateway_ids: Sequence[str]) -> Appending:
+        """The heads of these gateways, and the history before them: if a new one begins, the batch is stale."""
+        subjects, found = self._stream.subjects, dict[str, Message]()
+        for chunk in chunks([subjects.head(name) for name in gateway_ids]) or [[]]:
+            found = {**(await self._stream.snapshot(chunk)).messages, **found}
+        History.decode(found[subjects.history].data).check_in_use()
+        return Appending.read(subjects, gateway_ids, found)
+
+    async def _read_ids(self, appending: Appending, events: Sequence[Event]) -> None:
+        """Note which of these events are in their logs."""
         wanted = {
-            subjects.event_id(event.gateway_id, appending.heads[event.gateway_id].log, event.event_id): event
+            appending.subjects.event_id(event.gateway_id, appending.heads[event.gateway_id].log, event.event_id): event
             for event in events
             if event.gateway_id in appending.heads
         }
         for subject, message in (await self._stream.newest(list(wanted))).items():
             event = wanted[subject]
             appending.known[event.gateway_id, event.event_id] = offset_in(message)
-        if self._stream.losses != losses:
-            raise Stale("the stream was put back to an older state meanwhile")
-        return appending
 
 
 def _result(appending: Appending, group: Sequence[Event], logs: Mapping[str, int]) -> PublishResult:

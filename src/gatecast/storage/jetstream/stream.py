@@ -14,6 +14,7 @@ from typing import Any
 from gatecast.errors import StatementFailed, StorageUnavailable, ValueRefused
 from gatecast.storage.jetstream.connection import Connection, Reply, TooMany
 from gatecast.storage.jetstream.subjects import Subjects
+from gatecast.waiting import Backoff
 
 #: Most subjects in one request; the server answers at most 1,024.
 _SUBJECTS_PER_REQUEST = 1_000
@@ -21,14 +22,18 @@ _SUBJECTS_PER_REQUEST = 1_000
 #: Most messages that one request of a scan brings.
 _PAGE = 500
 
-#: A replica that has not stored what this pod already saw is asked again: so often, after this many seconds.
-_LOOKS, _LOOK_PAUSE = 50, 0.02
+#: A replica that has not stored what this pod already saw is asked again: so often, after these pauses. Mostly it lags
+#: by a millisecond.
+_LOOKS, _LOOK_PAUSE = 50, Backoff(first=0.002, longest=0.04)
 
 #: The server's clock is asked for again after this many seconds.
 _CLOCK_LASTS = 5.0
 
 #: The server's codes for a write whose expectation is not met.
-_STALE = {10071, 10164}
+_STALE = 10071
+
+#: The same: what a write expects something about is being written, or expected, by another one just now.
+_IN_PROCESS = 10164
 
 #: Its codes for a batch that it did not store, because it had too many at once, or the batch arrived too slowly.
 _NOT_TAKEN = {10176, 10210, 10211}
@@ -49,6 +54,10 @@ _RECORDED_AT = "Gatecast-Recorded-At"
 
 class Stale(Exception):
     """Nothing of a write was stored, mostly because what it expected has changed. Read again."""
+
+
+class InProcess(Stale):
+    """The server is busy with a write that expects something about the same; whether it has changed is unknown."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +184,7 @@ class Stream:
                 break
             if look == _LOOKS:
                 await self._settle_floor()
-            await asyncio.sleep(_LOOK_PAUSE)
+            await asyncio.sleep(_LOOK_PAUSE.pause(look))
         self.floor = max(self.floor, through)
         return Snapshot({message.subject: message for message in map(_message, replies)}, through)
 
@@ -196,7 +205,7 @@ class Stream:
     async def newest(self, subjects: Sequence[str]) -> dict[str, Message]:
         """The newest messages of any number of subjects, by subject; never older than an earlier answer."""
         found: dict[str, Message] = {}
-        for chunk in _chunks(subjects):
+        for chunk in chunks(subjects):
             messages = (await self.snapshot(chunk)).messages
             found |= {subject: messages[subject] for subject in chunk if subject in messages}
         return found
@@ -228,6 +237,11 @@ class Stream:
     async def all_of(self, filtered: str, *, limit: int | None = None) -> list[Message]:
         """The messages of the subjects that match, in the order of their sequences."""
         return [message async for message in self.scan(filtered, limit=limit)]
+
+    async def count(self, filtered: str) -> int:
+        """How many subjects with a message match. A replica that lags may answer."""
+        replies, _ = await self._collect({"next_by_subj": filtered, "seq": 1, "batch": 1})
+        return 1 + int(replies[0].headers["Nats-Num-Pending"]) if replies else 0
 
     async def matching(self, filtered: str) -> list[Message]:
         """The messages of the subjects that match, in the order of their sequences; never older than earlier answers.
@@ -315,6 +329,9 @@ class Stream:
         """Remove the messages of the subjects that match, or those with a sequence before this one."""
         request: dict[str, Any] = {"filter": filtered}
         if before is not None:
+            if before <= 1:
+                # There is none, and the server would take it for no limit.
+                return
             request["seq"] = before
         raise_error(await self.connection.ask(f"$JS.API.STREAM.PURGE.{self.subjects.name}", request))
 
@@ -347,7 +364,7 @@ def raise_error(answer: Mapping[str, Any]) -> None:
     """Return if the server has done what it was asked to do.
 
     Raises:
-        Stale: nothing was stored; read again.
+        Stale: nothing was stored; read again, or if it is `InProcess` try again.
         StorageUnavailable: it does nothing for anyone now, as when the stream is full.
         StatementFailed: it does not do this.
     """
@@ -356,7 +373,9 @@ def raise_error(answer: Mapping[str, Any]) -> None:
         return
     code, number = error.get("code"), error.get("err_code")
     text = f"JetStream says: {error.get('description')} ({number})"
-    if number in _STALE or number in _NOT_TAKEN:
+    if number == _IN_PROCESS:
+        raise InProcess(text)
+    if number == _STALE or number in _NOT_TAKEN:
         raise Stale(text)
     if code == _UNAVAILABLE or number in _FULL_OR_GONE:
         raise StorageUnavailable(text)
@@ -394,6 +413,7 @@ def _limit_in(description: str) -> int | None:
     return int(number) if number.isdigit() else None
 
 
-def _chunks(subjects: Sequence[str]) -> list[list[str]]:
+def chunks(subjects: Sequence[str]) -> list[list[str]]:
+    """The subjects in parts that one request can ask for."""
     size = _SUBJECTS_PER_REQUEST
     return [list(subjects[start : start + size]) for start in range(0, len(subjects), size)]

@@ -26,6 +26,9 @@ _OF_READERS = (
     ("INSERT OR UPDATE", "cursors", "WHEN (NEW.replica <> 'outbox')"),
 )
 
+#: Seconds; nobody can use the log meanwhile in any case.
+_LONG = 86_400.0
+
 #: What a closed log has no use for; its events are in the stream.
 EMPTIED = ("events", "forgotten_logs", "outcomes", "passages", "cursors", "connections", "pods")
 
@@ -38,7 +41,7 @@ async def block(transaction: PostgresTransaction, blocking: Blocking) -> bool:
     Raises:
         StorageUnavailable: one of them did not end within 10 seconds.
     """
-    await _lock(transaction)
+    await lock(transaction)
     known = await blocking_of(transaction)
     if known is not None and known.target != blocking.target:
         return False
@@ -54,11 +57,11 @@ async def block(transaction: PostgresTransaction, blocking: Blocking) -> bool:
 
 
 async def unblock(transaction: PostgresTransaction, run: UUID | None = None) -> None:
-    """Let everybody change it again; given a run, only if that has blocked it last.
+    """Let everybody change it again, if this run has blocked it last; without a run, in any case.
 
     The triggers stay, disabled: to drop them would wait for those who read.
     """
-    await _lock(transaction)
+    await lock(transaction)
     known = await blocking_of(transaction)
     if known is None or run not in (None, known.run):
         return
@@ -79,8 +82,11 @@ async def close(transaction: PostgresTransaction) -> None:
     """Remove the log, and let nobody read it here and deliver it, for good."""
     await unblock(transaction)
     await _truncate(transaction)
+    await _run(transaction, _QUERIES["wait_long"])
     for table in EMPTIED:
-        await _run(transaction, f"DELETE FROM gatecast.{table}")
+        with translated():
+            # As long as it takes, row by row, while a backup reads.
+            await transaction.connection.execute(f"DELETE FROM gatecast.{table}", timeout=_LONG)
     for change, table, condition in _OF_READERS:
         await _run(
             transaction,
@@ -110,7 +116,8 @@ async def _truncate(transaction: PostgresTransaction) -> None:
     await _run(transaction, _QUERIES["wait_a_little"])
 
 
-async def _lock(transaction: PostgresTransaction) -> None:
+async def lock(transaction: PostgresTransaction) -> None:
+    """Let those that change the log now end, and others wait, until the transaction ends."""
     for name in ("wait_a_little", "lock"):
         await _run(transaction, _QUERIES[name])
 

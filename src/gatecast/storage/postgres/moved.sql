@@ -30,6 +30,9 @@ ROLLBACK TO SAVEPOINT gatecast_emptying
 SET LOCAL lock_timeout = '1s';
 TRUNCATE gatecast.events, gatecast.outcomes, gatecast.passages
 
+-- name: wait_long
+SET LOCAL statement_timeout = 0
+
 -- name: begin_history
 UPDATE gatecast.epoch SET current = gen_random_uuid(), begun_at = now(), written_by = pg_current_xact_id(), cluster = NULL,
     timeline = NULL, lineage = '{}'

@@ -29,7 +29,7 @@ from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import SimulatedDatabase, SimulatedStorage
 from simulation.history import History
 from simulation.network import Frame, Wire
-from simulation.world import SimulatedWakeup
+from simulation.wakeup import SimulatedWakeup
 
 GATEWAY = "gateway-1"
 _POLICY = TrimPolicy(keep_confirmed=timedelta(hours=1), keep_at_most=timedelta(days=1), max_events=10**6)

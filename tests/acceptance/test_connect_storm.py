@@ -60,8 +60,8 @@ async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_po
         dying, freezing, staying = pods = await deployment.start("dying", "freezing", "staying")
         operator = await deployment.operator(staying)
         accesses = await _register(hub, _GATEWAYS)
-        # Stays where it is, so that it is connected for as long as its pod counts as alive. It comes before the crowd: a pod
-        # that is too busy answers 503, and it asks once.
+        # Stays where it is, so that it is connected for as long as its pod counts as alive. It asks once, so it comes
+        # before the crowd: a pod that is too busy answers 503.
         witness = await operator.create_gateway("witness")
         await stack.enter_async_context(RawConnection.open(freezing.gateways, witness.token))
         balancers = [await deployment.balancer(pod) for pod in pods]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine, Generator, Iterable, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Coroutine, Generator, Iterable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
@@ -281,9 +281,12 @@ class EventHub:
         """
         return GatewayQueue() if self._outbox is None else await self._outbox.gateways.queue(gateway_id)
 
-    async def all_unforwarded(self) -> Mapping[str, int]:
-        """How many events of each gateway wait in the outbox; the cost grows with the number of gateways."""
-        return {} if self._outbox is None else await self._outbox.gateways.waiting()
+    async def unforwarded_of(self, gateway_ids: Collection[str]) -> Mapping[str, int]:
+        """How many events of each of these gateways wait in the outbox; only those with such events.
+
+        Call it before reading the log, as `unforwarded`.
+        """
+        return {} if self._outbox is None else await self._outbox.gateways.waiting(gateway_ids)
 
     async def events_published(self, gateway_id: str) -> int:
         """How many events were ever published to the gateway, forwarded or not.

@@ -375,6 +375,8 @@ class Forwarder:
 
     async def _remove_some(self) -> int:
         """How many events were removed; only confirmed ones, which are those that were forwarded."""
+        # Another process, or this one later, may be told to keep them for longer.
+        await self._records.forget_ids(self.keep_forwarded)
         policy = TrimPolicy(keep_confirmed=self.keep_forwarded, keep_at_most=_EVER, max_events=1 << 60)
         return await self._outbox.trim(policy)
 

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import time
+from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import datetime
+from math import isfinite
 from typing import Final
 from uuid import UUID
 
 from gatecast.errors import GatecastError, UnknownGateway
 from gatecast.events import UNKNOWN_ID, RecordedEvent
-from gatecast.outbox.records import Records
+from gatecast.outbox.records import Records, Waiting
 from gatecast.storage.contract import (
     DeliverySummary,
     EventLog,
@@ -126,24 +128,22 @@ class OutboxGateways:
         empty = _empty_status(epoch)
         return found | {name: replace(empty, gateway_id=name) for name in registered if name not in found}
 
-    async def waiting(self) -> dict[str, int]:
-        """How many events of each gateway wait. The cost grows with the number of gateways."""
-        return {each.gateway_id: each.entries for each in await self._records.waiting() if each.entries > 0}
+    async def waiting(self, gateway_ids: Collection[str]) -> dict[str, int]:
+        """How many events of each of these gateways wait; only those with such events."""
+        return await self._records.entries(gateway_ids) if gateway_ids else {}
 
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
         """The summary of each registered gateway among these; empty for a gateway without a log.
 
         Waiting events count as if they were in the log.
         """
-        waiting = await self.waiting()
+        waiting = {each.gateway_id: each for each in await self._records.waiting() if each.entries > 0}
         registered = await self._outbox.survey.summaries(gateway_ids)
         found = {each.gateway_id: each for each in await survey.summaries(gateway_ids)}
         here = [found.get(each.gateway_id) or _empty_summary(each.gateway_id) for each in registered]
+        now = time.time()
         return [
-            replace(each, head=each.head + more, lag=each.lag + more)
-            if (more := waiting.get(each.gateway_id))
-            else each
-            for each in here
+            _with_waiting(each, waiting[each.gateway_id], now) if each.gateway_id in waiting else each for each in here
         ]
 
 
@@ -180,8 +180,14 @@ def _empty_summary(gateway_id: str) -> DeliverySummary:
     )
 
 
-def _with_waiting(summary: DeliverySummary, events: int) -> DeliverySummary:
-    return replace(summary, head=summary.head + events, lag=summary.lag + events) if events else summary
+def _with_waiting(summary: DeliverySummary, waiting: Waiting, now: float) -> DeliverySummary:
+    age = max(0.0, now - waiting.since) if waiting.since is not None and isfinite(waiting.since) else 0.0
+    return replace(
+        summary,
+        head=summary.head + waiting.entries,
+        lag=summary.lag + waiting.entries,
+        lag_seconds=max(summary.lag_seconds, age),
+    )
 
 
 def _entries_after(gateway_id: str, offset: int, most: int) -> ReadRequest:

@@ -5,7 +5,10 @@ SELECT pod_id, term, beats, log, log_place FROM gatecast_outbox_forwarder
 
 -- name: take
 -- Of several processes that saw the same row, one succeeds; none that would forward into another log ($5).
-UPDATE gatecast_outbox_forwarder SET pod_id = $1, term = $2, beats = 0 WHERE term = $3 AND beats = $4 AND log = $5
+-- After a term of an earlier release, which keeps no ids, they are known since now.
+UPDATE gatecast_outbox_forwarder SET pod_id = $1, term = $2, beats = 0, ids_term = $2,
+    ids_since = CASE WHEN ids_term = term THEN ids_since ELSE date_part('epoch', now()) END
+WHERE term = $3 AND beats = $4 AND log = $5
 
 -- name: beat
 UPDATE gatecast_outbox_forwarder SET beats = beats + 1 WHERE term = $1
@@ -19,7 +22,8 @@ UPDATE gatecast_outbox_forwarder SET log = $1, log_place = $2 WHERE log IN ('', 
 
 -- name: rebind
 -- From one log ($1) to another ($2). The present forwarder has the earlier log: its term ends ($4 is the next).
-UPDATE gatecast_outbox_forwarder SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0, ids_since = NULL
+UPDATE gatecast_outbox_forwarder
+SET log = $2, log_place = $3, pod_id = '', term = $4, beats = 0, ids_since = NULL, ids_term = $4
 WHERE log = $1
 
 -- name: begin_anew
@@ -37,7 +41,13 @@ UPDATE gatecast_outbox_forwarder SET ids_since = date_part('epoch', now())
 
 -- name: knows_ids
 -- Whether the ids of all events published in the last $1 seconds are known.
-SELECT coalesce(ids_since + $1 <= date_part('epoch', now()), false) AS knows_ids FROM gatecast_outbox_forwarder
+SELECT coalesce(ids_since + $1 <= date_part('epoch', now()) AND ids_term = term, false) AS knows_ids
+FROM gatecast_outbox_forwarder
+
+-- name: forget_ids
+-- Ids of events that were published more than $1 seconds ago are about to be removed.
+UPDATE gatecast_outbox_forwarder SET ids_since = date_part('epoch', now()) - $1
+WHERE ids_since < date_part('epoch', now()) - $1
 
 -- name: log_epochs
 SELECT DISTINCT log_epoch FROM gatecast_outbox_gateways WHERE log_epoch <> ''
@@ -55,6 +65,15 @@ UNION ALL
 SELECT g.gateway_id, NULL, 0, g.outbox_log, g.forwarded, g.log_epoch, g.log_head, g.refused, g.reason, NULL
 FROM gatecast_outbox_gateways g
 WHERE NOT EXISTS (SELECT 1 FROM gatecast.gateway_streams s WHERE s.gateway_id = g.gateway_id)
+
+-- name: entries
+-- How many entries of each of these gateways wait. The gateways ($1) are the names in an object: both databases can take
+-- that apart.
+SELECT w.gateway_id, w.entries
+FROM (SELECT s.gateway_id, s.head - CASE WHEN g.outbox_log = s.log_id THEN g.forwarded ELSE 0 END AS entries
+      FROM gatecast.gateway_streams s LEFT JOIN gatecast_outbox_gateways g ON g.gateway_id = s.gateway_id
+      WHERE s.gateway_id IN (SELECT e.key FROM json_each($1) AS e)) AS w
+WHERE w.entries > 0
 
 -- name: marked
 SELECT gateway_id FROM gatecast_outbox_gateways

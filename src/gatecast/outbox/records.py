@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import astuple, dataclass, replace
 from datetime import timedelta
 from typing import Final, LiteralString
@@ -136,7 +136,8 @@ class Records:
 
     async def take(self, pod_id: str, term: str, seen: Forwarder) -> bool:
         """Begin a term, unless something has changed since `seen`; False if it has."""
-        return await self._database.execute(_QUERIES["take"], pod_id, term, seen.term, seen.beats, seen.log) == 1
+        take = self._of_the_log("take"), pod_id, term, seen.term, seen.beats, seen.log
+        return await self._database.execute(*take) == 1
 
     async def bind(self, log: str, place: str) -> bool:
         """Bind the outbox to this log; False if it is bound to another one."""
@@ -166,6 +167,13 @@ class Records:
         """The gateways with work to forward. The cost grows with the number of gateways."""
         return [_waiting(row) for row in await self._database.fetch(self._of_the_log("waiting"))]
 
+    async def entries(self, gateway_ids: Iterable[str]) -> dict[str, int]:
+        """How many entries of each of these gateways wait; only those with some."""
+        named = json.dumps(dict.fromkeys(gateway_ids), ensure_ascii=False)
+        return {
+            row["gateway_id"]: row["entries"] for row in await self._database.fetch(self._of_the_log("entries"), named)
+        }
+
     async def marked_gateways(self) -> set[str]:
         """The gateways with a mark."""
         return {row["gateway_id"] for row in await self._database.fetch(_QUERIES["marked"])}
@@ -192,6 +200,10 @@ class Records:
         """Whether every id is known here that was published while ids are kept."""
         [row] = await self._database.fetch(self._of_the_log("knows_ids"), kept.total_seconds())
         return bool(row["knows_ids"])
+
+    async def forget_ids(self, kept: timedelta) -> None:
+        """Note that ids of events that were published longer ago than this are about to be removed."""
+        await self._database.execute(self._of_the_log("forget_ids"), kept.total_seconds())
 
     async def save(self, term: str, marks: Sequence[Mark]) -> None:
         """Record how far these gateways were forwarded, all of them or none.

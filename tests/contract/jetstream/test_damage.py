@@ -11,9 +11,10 @@ from uuid import uuid4
 import pytest
 
 from gatecast import EventHub, Settings
-from gatecast.errors import EventUndeliverable, StatementFailed
+from gatecast.errors import EventUndeliverable, StatementFailed, StorageUnavailable
 from gatecast.storage.contract import DisconnectReason
 from gatecast.storage.jetstream.documents import Head
+from gatecast.storage.jetstream.gateways import Gateway, Gateways
 from gatecast.storage.jetstream.stream import Stream, Write
 from gatecast.testing.contracts.backend import (
     ALIVE,
@@ -69,6 +70,32 @@ async def test_p9_a_revoked_token_ends_what_can_be_read_beside_a_damaged_state(s
         assert await presence.disconnect_token("token-1") == 1
         ended = await presence.pending_disconnects(POD)
         assert ended == {f"at-{OTHER_GATEWAY}": DisconnectReason.TOKEN_REVOKED}
+
+
+async def test_p9_a_revoked_token_ends_a_connection_that_cannot_be_taken_back(
+    server: NatsServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Another pod gave it up, and the write that takes it back fails."""
+
+    def give_up(gateway: Gateway) -> None:
+        for each in gateway.state.connections:
+            each.released = True
+
+    async def fail(*_: object) -> None:
+        raise StorageUnavailable("the stream takes no writes")
+
+    async with _hub(server) as (hub, stream):
+        presence = hub.engine.presence
+        await presence.renew_lease(POD, ALIVE)
+        await connect(hub.engine, make_connection("one", GATEWAY))
+        await presence.disconnect_token("token-1")
+        await Gateways(stream).change(GATEWAY, give_up)
+        with monkeypatch.context() as patch:
+            patch.setattr(presence, "_change_of", fail)
+            assert await presence.pending_disconnects(POD) == {"one": DisconnectReason.TOKEN_REVOKED}
+        await presence.pending_disconnects(POD)
+        [state] = (await Gateways(stream).find([GATEWAY])).values()
+        assert [each.released for each in state.state.connections] == [False]
 
 
 @pytest.mark.parametrize("damage", ["changed", "gone"])

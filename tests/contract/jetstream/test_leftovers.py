@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from collections import Counter
+from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 from uuid import uuid4
 
 import pytest
 
 from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
 from gatecast.storage.jetstream import JetStreamEngine
+from gatecast.storage.jetstream.stream import Message, Stream
 from gatecast.testing.contracts.backend import (
     ALIVE,
     GATEWAY,
@@ -72,6 +76,32 @@ async def test_retention_removes_all_of_an_event(server: NatsServer, name: str) 
         await _fill(engine)
         assert await engine.log.trim(_NOTHING_STAYS) == 2
         assert await _kinds(engine) == {"history", "pod", "head", "low", "state", "seat"}
+
+
+async def test_a_chunk_of_retention_continues_where_the_last_one_ended(
+    server: NatsServer, name: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No chunk asks again about the gateways before: the cost of all chunks does not grow with their number."""
+    asked = Counter[str]()
+    scan = Stream.scan
+
+    def counted(stream: Stream, filtered: str, **how: Any) -> AsyncIterator[Message]:  # noqa: ANN401 - as it is
+        asked["heads" if filtered == stream.subjects.heads else filtered.split(".")[1]] += 1
+        return scan(stream, filtered, **how)
+
+    gateways = [f"gateway-{number}" for number in range(40)]
+    async with JetStreamEngine.open([f"nats://{server.address}"], name, replicas=1) as engine:
+        for gateway_id in gateways:
+            await engine.log.register(gateway_id)
+        await engine.log.publish([[event] for gateway_id in gateways for event in make_events(3, gateway_id)])
+        monkeypatch.setattr(Stream, "scan", counted)
+        removed = []
+        while number := await engine.log.trim(replace(_KEEP_ALL_IN_NUMBER, chunk=4)):
+            removed.append(number)
+        assert removed == [4] * 30
+        # Once more for each gateway finds nothing left. Each chunk takes up a few again, however many there are.
+        assert asked["heads"] == 2
+        assert asked["id"] <= 40 + 30 * 10
 
 
 async def test_retention_goes_by_the_clock_of_the_server_as_it_is_now(server: NatsServer, name: str) -> None:

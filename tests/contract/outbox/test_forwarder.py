@@ -568,6 +568,38 @@ async def test_an_instant_that_cannot_be_read_hides_nothing_else(opening: Openin
         assert (_shown("oldest_event_seconds") or 0) > 0
 
 
+async def test_what_waits_is_counted_for_the_gateways_of_a_page(opening: Opening) -> None:
+    """Also for one that was registered again, and has a mark of its former log; whatever is in a name."""
+    async with opening() as site:
+        strange = 'it\'s "strange" ${}'
+        await site.outbox.log.register(strange)
+        forwarder = site.forwarder()
+        await site.store(*make_events(3), make_event(OTHER_GATEWAY))
+        await forwarder.forward()
+        await site.outbox.log.forget(GATEWAY)
+        await site.outbox.log.register(GATEWAY)
+        await site.store(*make_events(2), make_event(OTHER_GATEWAY), make_event(strange))
+        gateways = site.as_outbox(forwarder).gateways
+        assert await gateways.waiting([GATEWAY, strange, "nobody", GATEWAY]) == {GATEWAY: 2, strange: 1}
+        await forwarder.forward()
+        assert await gateways.waiting([GATEWAY, OTHER_GATEWAY, strange]) == {}
+        assert await gateways.waiting([]) == {}
+
+
+async def test_a_gateway_whose_event_waits_in_the_outbox_lags_since_then(opening: Opening) -> None:
+    """So a list that is sorted by lag begins with it, although the log has nothing that it has not confirmed."""
+    async with opening() as site:
+        await site.store(make_event())
+        stored_at = "recorded_at - interval '1 hour'"
+        if site.opened.backend is Backend.SQLITE:
+            stored_at = "strftime('%Y-%m-%dT%H:%M:%fZ', julianday(recorded_at) - 1.0 / 24)"
+        await site.statement(f"UPDATE gatecast.events SET recorded_at = {stored_at}")
+        gateways = site.as_outbox(site.forwarder()).gateways
+        found = await gateways.summaries(site.storage.survey, [GATEWAY, OTHER_GATEWAY])
+        lags = {each.gateway_id: (each.lag, each.lag_seconds > 3_000) for each in found}
+        assert lags == {GATEWAY: (1, True), OTHER_GATEWAY: (0, False)}
+
+
 # --- leaving no trace -----------------------------------------------------------------------------------------------
 
 
@@ -709,6 +741,55 @@ async def test_what_was_left_out_may_be_published_again(opening: Opening) -> Non
         assert receipt.created
         await forwarder.forward()
         assert await site.ids() == [event.event_id]
+
+
+async def test_ids_that_were_removed_are_not_taken_for_known_once_they_are_to_be_kept_for_longer(
+    opening: Opening,
+) -> None:
+    """Retention was shorter for a while, or is at another process."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        forwarder = site.forwarder()
+        await site.store(make_event())
+        await forwarder.forward()
+        assert await site.records.knows_ids(timedelta(days=7))
+        site.now += 60
+        await forwarder.forward()
+        assert await _entries(site) == 0
+        assert not await site.records.knows_ids(timedelta(days=7))
+        assert await site.records.knows_ids(timedelta(0))
+
+
+async def test_ids_are_known_while_they_are_kept_for_as_long_as_they_are_asked_for(opening: Opening) -> None:
+    """Whatever was removed before."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        site.keep_forwarded = timedelta(days=7)
+        forwarder = site.forwarder()
+        for _ in range(3):
+            await site.store(make_event())
+            await forwarder.forward()
+            site.now += 60
+            await forwarder.forward()
+        assert await site.records.knows_ids(timedelta(days=7))
+        assert not await site.records.knows_ids(timedelta(days=8))
+
+
+async def test_what_an_earlier_release_forwards_meanwhile_is_not_taken_for_known(opening: Opening) -> None:
+    """It keeps no ids, as after a roll-back or while both releases run; they are known since it stopped."""
+    async with opening() as site:
+        await site.records.begin_ids(ever=True)
+        await (forwarder := site.forwarder()).forward()
+        await forwarder._give_up()
+        assert await site.records.knows_ids(timedelta(days=7))
+        await site.statement("UPDATE gatecast_outbox_forwarder SET pod_id = 'old', term = 'of-old', beats = 0")
+        assert not await site.records.knows_ids(timedelta(0))
+        await site.statement("UPDATE gatecast_outbox_forwarder SET pod_id = ''")
+        site.now += LEASE
+        await forwarder.forward()
+        assert holds(forwarder)
+        assert not await site.records.knows_ids(timedelta(days=7))
+        assert await site.records.knows_ids(timedelta(0))
 
 
 async def test_the_outbox_says_whether_it_knows_every_id(opening: Opening) -> None:

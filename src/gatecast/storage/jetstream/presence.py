@@ -9,6 +9,7 @@ from functools import partial
 from typing import TypeAlias
 from uuid import UUID, uuid4
 
+from gatecast.containment import contained
 from gatecast.errors import StorageUnavailable
 from gatecast.events import Position
 from gatecast.storage.contract import (
@@ -156,8 +157,11 @@ class JetStreamPresence:
         start: Position,
         resync_reason: str | None = None,
         newest_only: bool = False,
-    ) -> None:
-        """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
+    ) -> bool:
+        """Record a connection; the position moves to `start`, unless another live connection of it is slower.
+
+        False: what to withhold is kept outside the gateway's state.
+        """
         now = await self._stream.now()
         await repeated(partial(self._make_known, connection.pod_id))
 
@@ -167,6 +171,7 @@ class JetStreamPresence:
             gateway.state.connect(connection, start, resync_reason=resync_reason, newest_only=newest_only, now=now)
 
         await self._gateways.change(connection.gateway_id, work)
+        return False
 
     async def _make_known(self, pod_id: str) -> None:
         """Store a pod that was forgotten as one whose lease has expired, so that others find its connections."""
@@ -211,7 +216,9 @@ class JetStreamPresence:
         called = [(gateway.gateway_id, each) for gateway in found for each in gateway.state.at({pod_id})]
         if released := [name for name, each in called if each.released]:
             # 1 another pod saw that the lease had expired, 2 this one renewed it, 3 that pod released them.
-            await self._change_of(released, {pod_id}, _take_back)
+            # Repeated with the next call; until then no connection may outlive what ends it (promise P9).
+            with contained("connections-not-taken-back"):
+                await self._change_of(released, {pod_id}, _take_back)
         return {
             each.connection_id: DisconnectReason.read(each.dismissal)
             for _, each in called

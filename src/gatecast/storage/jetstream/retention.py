@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Awaitable, Sequence
 from dataclasses import dataclass
+from typing import Final, TypeVar
 
 from gatecast.containment import log_failure
 from gatecast.errors import StatementFailed
@@ -13,6 +15,12 @@ from gatecast.storage.jetstream.special import Special, special_outcomes
 from gatecast.storage.jetstream.state import State
 from gatecast.storage.jetstream.stream import Message, Stale, Stream, Write
 from gatecast.storage.jetstream.subjects import last_token
+from gatecast.waiting import together
+
+#: Most gateways that are looked at together.
+_AT_ONCE: Final = 32
+
+T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,46 +51,80 @@ class Retention:
     def __init__(self, stream: Stream, gateways: Gateways) -> None:
         self._stream = stream
         self._gateways = gateways
+        #: Where the next chunk continues: the gateways that the last one did not come to.
+        self._left: Sequence[str] = ()
 
     async def trim(self, policy: TrimPolicy) -> int:
-        """How many events were removed, at most one chunk."""
+        """How many events were removed, at most one chunk; 0 if there is nothing to remove."""
         # Asked for now: what is known of the server's clock lags by as long as an answer takes.
         limits = Limits.of(policy, (await self._stream.info()).now)
+        # After a failure the next call begins anew.
+        left, self._left = self._left, ()
         removed = await self._trim_forgotten(limits.chunk)
-        heads = [message async for message in self._stream.scan(self._stream.subjects.heads)]
-        for head in Head.readable(each for each in heads if each.data):
-            if head.head and removed < limits.chunk:
-                removed += await self._trim_gateway(head.gateway_id, limits, limits.chunk - removed)
+        removed += await self._trim_each(left or await self._with_events(), limits, limits.chunk - removed)
+        if left and not removed:
+            removed = await self._trim_each(await self._with_events(), limits, limits.chunk)
         return removed
 
-    async def _trim_gateway(self, gateway_id: str, limits: Limits, at_most: int) -> int:
-        """How many events of a gateway were removed; 0 if its documents cannot be read, which hinders no other."""
-        try:
-            gateway = (await self._gateways.find([gateway_id]))[gateway_id]
-            return await self._trim_log(gateway, limits, at_most) if gateway.head is not None else 0
-        except StatementFailed as error:
-            log_failure("clean-up-refused", error, gateway=gateway_id)
-            return 0
+    async def _with_events(self) -> list[str]:
+        heads = [message async for message in self._stream.scan(self._stream.subjects.heads)]
+        return [head.gateway_id for head in Head.readable(each for each in heads if each.data) if head.head]
 
-    async def _trim_log(self, gateway: Gateway, limits: Limits, at_most: int) -> int:
-        """How many events of a log were removed; 0 if another pod does that now."""
+    async def _trim_each(self, gateway_ids: Sequence[str], limits: Limits, at_most: int) -> int:
+        """How many events of these gateways were removed, in this order; notes those that it did not come to."""
+        removed, start, size = 0, 0, 1
+        while start < len(gateway_ids):
+            # Few at first: the chunk may be full soon.
+            size = min(2 * size, _AT_ONCE)
+            found = await self._gateways.find_readable(gateway_ids[start : start + size])
+            known = [gateway for gateway in found if gateway.head is not None]
+            concerned = await together(self._contained(gateway, self._has_old(gateway, limits)) for gateway in known)
+            for gateway, is_concerned in zip(known, concerned, strict=True):
+                if is_concerned and removed < at_most:
+                    work = self._trim_log(gateway, limits, at_most - removed)
+                    removed += await self._contained(gateway, work) or 0
+                if removed >= at_most:
+                    # This one may have more.
+                    self._left = gateway_ids[gateway_ids.index(gateway.gateway_id, start) :]
+                    return removed
+            start += size
+        return removed
+
+    async def _contained(self, gateway: Gateway, work: Awaitable[T]) -> T | None:
+        """The result of work on a gateway; None if something of it cannot be read, which hinders no other."""
+        try:
+            return await work
+        except StatementFailed as error:
+            log_failure("clean-up-refused", error, gateway=gateway.gateway_id)
+            return None
+
+    async def _has_old(self, gateway: Gateway, limits: Limits) -> bool:
+        """Whether events of its log may be removed, as far as can be told without their outcomes.
+
+        Removes what an earlier removal has left.
+        """
         log = gateway.log.log
         if gateway.mark is None and gateway.mark_sequence:
             # Of a log that is gone; it must not be taken for this one's once that has grown.
             low = self._stream.subjects.low_water_mark(gateway.gateway_id)
             await self._stream.purge(low, before=gateway.mark_sequence + 1)
-            return 0
-        # The ids were stored with the events, and are small.
-        every_id = self._stream.subjects.event_id(gateway.gateway_id, log, "*")
-        oldest = await self._stream.all_of(every_id, limit=1)
+            return False
+        oldest = await self._ids(gateway, 1)
         if gateway.mark is not None and oldest and offset_in(oldest[0]) <= gateway.mark.offset:
             # A pod died before it had purged what it had removed.
             await self._purge(gateway.gateway_id, log, gateway.mark.sequence + 1, gateway.mark.offset)
-            oldest = await self._stream.all_of(every_id, limit=1)
-        if not oldest or not _may_go(gateway, oldest[0], limits):
-            return 0
+            oldest = await self._ids(gateway, 1)
+        return bool(oldest) and _may_go(gateway, oldest[0], limits)
+
+    async def _ids(self, gateway: Gateway, at_most: int) -> list[Message]:
+        """The oldest ids in its log: they were stored with the events, and are small."""
+        every_id = self._stream.subjects.event_id(gateway.gateway_id, gateway.log.log, "*")
+        return await self._stream.all_of(every_id, limit=at_most)
+
+    async def _trim_log(self, gateway: Gateway, limits: Limits, at_most: int) -> int:
+        """How many events of a log were removed; 0 if another pod does that now."""
         special = await special_outcomes(self._stream, gateway)
-        ids = await self._stream.all_of(every_id, limit=at_most)
+        ids = await self._ids(gateway, at_most)
         cut = _cut(gateway, ids, special, limits)
         last = next((each for each in ids if offset_in(each) == cut), None)
         if cut <= gateway.low_water_mark or last is None:

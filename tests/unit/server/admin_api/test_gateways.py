@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from datetime import timedelta
 from typing import Any
@@ -17,7 +17,7 @@ from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.errors import Forbidden, IssuerUnavailable, StorageUnavailable
 from gatecast.events import Position
 from gatecast.server.admin_api import AdminContext
-from gatecast.storage.contract import Connection, DisconnectReason, Outcome, OutcomeKind
+from gatecast.storage.contract import Connection, DisconnectReason, GatewayStatus, Outcome, OutcomeKind
 from gatecast.storage.queries import Queries
 from gatecast.testing.contracts.backend import make_event
 
@@ -112,6 +112,36 @@ async def test_lists_are_pages_in_the_order_of_names(open_api: OpenApi, new_gate
     assert second["next"] is None
     assert "manifest" not in second["items"][0]
     assert shown["manifest"] == {"version": "1.0"}
+
+
+@pytest.mark.parametrize("path", ["/api/v1/gateways", "/api/v1/gateways?connected=false"])
+async def test_a_list_misses_no_event_that_is_forwarded_while_it_looks(
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch, path: str
+) -> None:
+    """It moves from the outbox to the log between two questions: a gateway behind is never shown as current."""
+    async with open_api() as (client, context):
+        gateway_id = await new_gateway(client)
+        hub, in_outbox = context.hub, [make_event(gateway_id)]
+        status = hub.status
+
+        async def forwarded() -> None:
+            if in_outbox:
+                await hub.publish(in_outbox.pop())
+
+        async def waiting_of(gateway_ids: Sequence[str]) -> dict[str, int]:
+            waiting = dict.fromkeys(gateway_ids, len(in_outbox))
+            await forwarded()
+            return waiting
+
+        async def status_of(gateway_ids: Sequence[str]) -> dict[str, GatewayStatus]:
+            found = await status(gateway_ids)
+            await forwarded()
+            return found
+
+        monkeypatch.setattr(hub, "unforwarded_of", waiting_of)
+        monkeypatch.setattr(hub, "status", status_of)
+        [shown] = (await client.get(path)).json()["items"]
+        assert shown["lag"] > 0
 
 
 async def test_a_connected_gateway_shows_its_connection_and_its_lag(open_api: OpenApi, new_gateway: NewGateway) -> None:

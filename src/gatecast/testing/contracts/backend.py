@@ -245,10 +245,12 @@ async def connect(
     *,
     resync_reason: str | None = None,
     newest_only: bool = False,
-) -> None:
+) -> bool:
     """Connect at an offset of the current epoch."""
     position = Position(await epoch_of(storage), start)
-    await storage.presence.connect(connection, start=position, resync_reason=resync_reason, newest_only=newest_only)
+    return await storage.presence.connect(
+        connection, start=position, resync_reason=resync_reason, newest_only=newest_only
+    )
 
 
 async def progress_of(storage: Engine, connection: Connection, *, sent: int, confirmed: int) -> Progress:

@@ -31,6 +31,12 @@ WHERE log = $1
 -- one refused.
 UPDATE gatecast_outbox_gateways SET log_epoch = '', refused = 0, reason = ''
 
+-- name: free_forwarded_ids
+-- What was forwarded into the previous log and is published again is an event of this one.
+UPDATE gatecast.events SET event_id = gen_random_uuid()
+WHERE EXISTS (SELECT 1 FROM gatecast_outbox_gateways g
+              WHERE g.outbox_log = gatecast.events.log_id AND gatecast.events."offset" <= g.forwarded)
+
 -- name: begin_ids
 -- Unless it is known already: since ever ($1 is 1), or since now.
 UPDATE gatecast_outbox_forwarder SET ids_since = CASE WHEN $1 = 1 THEN 0 ELSE date_part('epoch', now()) END

@@ -19,10 +19,15 @@ MIGRATIONS: Final = "gatecast.outbox.migrations"
 
 _QUERIES = Queries("gatecast.outbox")
 
-#: An instant in seconds since 1970. An unreadable column does not fail the statement.
-_SECONDS: Final = (
+#: A new id for each row.
+_NEW_ID: Final = """lower(hex(randomblob(4)) || '-' || hex(randomblob(2)) || '-4' || substr(hex(randomblob(2)), 2)
+    || '-a' || substr(hex(randomblob(2)), 2) || '-' || hex(randomblob(6)))"""
+
+#: What SQLite calls otherwise, as an instant in seconds since 1970. An unreadable column does not fail the statement.
+_ON_SQLITE: Final = (
     ("date_part('epoch', e.recorded_at)", "(julianday(e.recorded_at) - 2440587.5) * 86400.0"),
     ("date_part('epoch', now())", "(julianday(now()) - 2440587.5) * 86400.0"),
+    ("gen_random_uuid()", _NEW_ID),
 )
 
 
@@ -149,6 +154,7 @@ class Records:
             if await transaction.execute(_QUERIES["rebind"], known, log, place, str(uuid4())) == 0:
                 return False
             await transaction.execute(_QUERIES["begin_anew"])
+            await transaction.execute(self._of_the_log("free_forwarded_ids"))
         return True
 
     async def log_epochs(self) -> set[str]:
@@ -239,8 +245,8 @@ class Records:
         text = _QUERIES[name]
         if self._backend is not Backend.SQLITE:
             return text
-        for seconds, on_sqlite in _SECONDS:
-            text = text.replace(seconds, on_sqlite)
+        for elsewhere, on_sqlite in _ON_SQLITE:
+            text = text.replace(elsewhere, on_sqlite)
         return text.replace("gatecast.", "gatecast_")
 
 

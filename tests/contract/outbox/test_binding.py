@@ -18,7 +18,7 @@ from gatecast.outbox.binding import rebind
 from gatecast.outbox.records import MIGRATIONS, Records
 from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE_MIGRATIONS
 from gatecast.storage.connect import open_engine, open_storage, place_of
-from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event
+from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 from gatecast.testing.eventually import PATIENCE
 from tests.conftest import NewDatabase
 from tests.contract.outbox.site import Opening, holds, ids
@@ -132,6 +132,28 @@ async def test_an_outbox_that_is_bound_anew_forwards_into_the_other_log(
         await hub.publish(event)
         await hub.outbox.wait_until_empty()
         assert await ids_of(hub.engine) == [event.event_id]
+
+
+async def test_what_was_forwarded_into_the_log_of_before_can_be_published_into_the_next(
+    log_url: str, outbox_url: str, tmp_path: Path
+) -> None:
+    """Under its id, which is known again from then on; what waits is forwarded once."""
+    before, waits, other = make_event(), make_event(), f"sqlite:///{tmp_path}/other.db"
+    async with _opened(log_url, outbox_url) as hub:
+        await hub.register_gateway(GATEWAY)
+        await hub.publish(before)
+        await hub.outbox.wait_until_empty()
+    async with open_storage(outbox_url, extra_migrations=(MIGRATIONS,)) as opened:
+        await publish(opened.storage, waits)
+        async with open_storage(other) as next_log:
+            await next_log.storage.database.migrate()
+            await rebind(Records(opened.storage.database, opened.backend), next_log.storage.log, place_of(other))
+    async with _opened(other, outbox_url) as hub:
+        for _ in range(2):
+            async with hub.database.transaction() as transaction:
+                await hub.publish([waits, before], transaction=transaction)
+        await hub.outbox.wait_until_empty()
+        assert await ids_of(hub.engine) == [waits.event_id, before.event_id]
 
 
 async def test_a_process_with_the_log_of_before_forwards_no_more(opening: Opening) -> None:

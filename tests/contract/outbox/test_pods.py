@@ -21,6 +21,7 @@ from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.installation import Installation, Replica
 from gatecast.testing.tcp_proxy import TcpProxy
 from tests.acceptance.test_control_plane import provider
+from tests.contract.outbox.site import EVERYTHING
 
 pytestmark = pytest.mark.slow
 
@@ -81,6 +82,25 @@ async def test_an_answer_has_the_offset_and_a_repeated_id_has_the_same_one(
             json={"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "a"},
         ) as reply:
             assert (reply.status, (await reply.json())["state"]) == (201, "confirmed")
+
+
+async def test_a_repeated_event_that_the_log_has_removed_is_not_told_as_pending(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """The outbox knows its id, and nobody its offset any more: asking again would never tell it."""
+    async with _site(server, stream_url, outbox_url) as (installation, _):
+        operator, gateway_id, event_id = installation.operator, installation.edge.id, str(uuid4())
+        assert (await _published(operator, gateway_id, eventId=event_id))[0] == 201
+        assert await installation.replicas[0].pod.hub.engine.log.trim(EVERYTHING) == 1
+        gone = {"eventId": event_id, "offset": None, "position": None, "state": "removed", "reason": ""}
+        assert await _published(operator, gateway_id, eventId=event_id) == (200, gone)
+        status, problem = await _published(operator, gateway_id, eventId=event_id, data={"other": 1})
+        assert status == 409, problem
+        event = {"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "a", "eventId": event_id}
+        waiting = f"/gateways/{gateway_id}/events?wait=confirmed&timeout=60"
+        assert await operator.ask("POST", waiting, event) == gone
+        [told] = (await operator.ask("POST", "/events", {"events": [{**event, "gatewayId": gateway_id}]}))["items"]
+        assert (told["result"], told["offset"]) == ("known", None)
 
 
 async def test_p10_while_the_log_is_away_changes_are_taken_and_told_as_pending(

@@ -14,7 +14,7 @@ from gatecast.errors import Conflict, InvalidValue, Mistakes, NotFound, UnknownG
 from gatecast.events import Event
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.events import check_same, event_of
-from gatecast.server.admin_api.forwarding import known_in_log, place_soon, receipt_of
+from gatecast.server.admin_api.forwarding import is_removed, known_in_log, place_soon, receipt_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import NewEvents, NewGatewayEvent, PublishedEvents, PublishedGatewayEvent
 from gatecast.server.admin_api.named import ids_of_gateways
@@ -42,7 +42,7 @@ async def publish_events(
     receipts = await place_soon(context, receipts)
     results = [await _result(context, event, receipt) for event, receipt in zip(events, receipts, strict=True)]
     response.status_code = max(
-        202 if any(receipt.pending for receipt in receipts) else 200,
+        202 if any(receipt.pending and not is_removed(receipt) for receipt in receipts) else 200,
         201 if any(receipt.created for receipt in receipts) else 200,
     )
     items = [

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from typing import Annotated, Any, Literal
 from uuid import UUID, uuid4
 
@@ -16,10 +15,10 @@ from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.forwarding import known_for_sure, known_in_log, place_soon, receipt_of
+from gatecast.server.admin_api.forwarding import is_removed, known_for_sure, known_in_log, place_soon, receipt_of
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
-from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent
+from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent, PublishedState
 from gatecast.server.admin_api.named import GatewayInPath
 from gatecast.server.admin_api.paths import CREATED, Limit, Timeout, located
 from gatecast.server.admin_api.waits import Known, PublishedLook, Wait, WaitFor, known
@@ -57,9 +56,12 @@ async def publish_event(
     if wait is not None:
         # For types that are never acknowledged, a confirmation is the final answer.
         awaited = wait if is_acknowledged(body.type) else WaitFor.CONFIRMED
-        answers = partial(Known.answers, wait=awaited)
+
+        def answers(known_: Known) -> bool:
+            return known_.answers(awaited) or is_removed(look.receipt)
+
         found = await Wait(context=context, request=request, look=look, answers=answers, seconds=timeout).ended(found)
-        is_final = found.answers(awaited)
+        is_final = answers(found)
     response.status_code = status_for(look.receipt) if is_final else 202
     if receipt.created and not look.receipt.pending:
         # Events have no address of their own: this page begins with it.
@@ -69,7 +71,7 @@ async def publish_event(
 
 def status_for(receipt: Receipt) -> int:
     """The status that tells of an event that is durable."""
-    if receipt.pending:
+    if receipt.pending and not is_removed(receipt):
         return 202
     return 201 if receipt.created else 200
 
@@ -85,9 +87,16 @@ def answer_for(receipt: Receipt, found: Known) -> PublishedEvent:
         event_id=receipt.event_id,
         offset=None if receipt.pending else receipt.position.offset,
         position=None if receipt.pending else str(receipt.position),
-        state="pending" if receipt.pending else found.state,
+        state=state_of(receipt, found),
         reason=found.reason,
     )
+
+
+def state_of(receipt: Receipt, found: Known) -> PublishedState:
+    """The state in which an answer shows the event."""
+    if is_removed(receipt):
+        return "removed"
+    return "pending" if receipt.pending else found.state
 
 
 async def publish_to(

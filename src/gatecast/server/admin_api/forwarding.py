@@ -10,7 +10,7 @@ from typing import Final
 from uuid import UUID
 
 from gatecast.errors import EventNotForwarded, RepeatUncertain, StorageError, StorageUnavailable
-from gatecast.events import Event, Position
+from gatecast.events import Event, PendingPosition, Position
 from gatecast.server.admin_api.context import AdminContext
 from gatecast.storage.contract import Receipt
 from gatecast.waiting import together
@@ -22,6 +22,24 @@ _OFFSET_TIME_LIMIT: Final = 1.0
 _KNOWN_TIME_LIMIT: Final = 1.0
 
 
+class RemovedPosition(PendingPosition):
+    """The position of a repeated event that the log has removed since: nobody knows it any more."""
+
+    __slots__ = ()
+
+
+def is_removed(receipt: Receipt) -> bool:
+    """Whether it is of a repeated event that its log has removed."""
+    return isinstance(receipt.position, RemovedPosition)
+
+
+def _without_place(receipt: Receipt) -> Receipt:
+    """The receipt of an event that is in neither the outbox nor the log; of a new one, an operator has just decided."""
+    if receipt.created:
+        return receipt
+    return replace(receipt, position=RemovedPosition(receipt.gateway_id, receipt.event_id))
+
+
 async def place_now(context: AdminContext, receipt: Receipt) -> Receipt:
     """The receipt with the event's place in the log, if it is there now; otherwise as it was.
 
@@ -30,10 +48,11 @@ async def place_now(context: AdminContext, receipt: Receipt) -> Receipt:
     """
     if not receipt.pending:
         return receipt
-    with suppress(EventNotForwarded):
-        if (position := await context.hub.outbox.position_of(receipt)) is not None:
-            return replace(receipt, position=position)
-    return receipt
+    try:
+        position = await context.hub.outbox.position_of(receipt)
+    except EventNotForwarded:
+        return _without_place(receipt)
+    return replace(receipt, position=position) if position is not None else receipt
 
 
 async def place_soon(context: AdminContext, receipts: Sequence[Receipt]) -> Sequence[Receipt]:
@@ -62,8 +81,11 @@ async def _placed(context: AdminContext, receipt: Receipt) -> Receipt:
     if not receipt.pending:
         return receipt
     # The event is durable, and its later state is unknown now.
-    with suppress(StorageError, EventNotForwarded):
-        return replace(receipt, position=await context.hub.outbox.wait_until_forwarded(receipt))
+    with suppress(StorageError):
+        try:
+            return replace(receipt, position=await context.hub.outbox.wait_until_forwarded(receipt))
+        except EventNotForwarded:
+            return _without_place(receipt)
     return receipt
 
 

@@ -50,11 +50,14 @@ WhyCode: TypeAlias = Literal[
 
 EventState: TypeAlias = Literal["stored", "confirmed", "applied", "rejected"]
 
-#: The same of an event that was just published; `pending`: it is durable in the outbox, and not in the log yet.
-PublishedState: TypeAlias = Literal["pending", "stored", "confirmed", "applied", "rejected"]
+#: The same of an event that was just published; `pending`: it is durable in the outbox, and not in the log yet;
+#: `removed`: it was published before, and the log has removed it since.
+PublishedState: TypeAlias = Literal["pending", "removed", "stored", "confirmed", "applied", "rejected"]
 
-_Offset = Annotated[int | None, Field(description="Null while it is pending.")]
-_Position = Annotated[str | None, Field(description="Written `epoch:offset`; null while it is pending.")]
+_Offset = Annotated[int | None, Field(description="Null while it is pending, and once it is removed.")]
+_Position = Annotated[
+    str | None, Field(description="Written `epoch:offset`; null while it is pending, and once it is removed.")
+]
 
 
 #: Most events in one request.
@@ -230,8 +233,8 @@ class PublishedEvent(Model):
     offset: _Offset
     position: _Position
     state: PublishedState = Field(
-        description="Its state: pending (in the outbox, and not in the log yet), stored, confirmed by the "
-        "gateway, applied, or rejected."
+        description="Its state: pending (in the outbox and not in the log yet), removed (published before, and removed "
+        "from the log since), stored, confirmed by the gateway, applied, or rejected."
     )
     reason: str = Field("", description="Why it was rejected.")
 

@@ -60,14 +60,15 @@ async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_po
         dying, freezing, staying = pods = await deployment.start("dying", "freezing", "staying")
         operator = await deployment.operator(staying)
         accesses = await _register(hub, _GATEWAYS)
+        # Stays where it is, so that it is connected for as long as its pod counts as alive. It asks once, so it comes
+        # before the crowd: a pod that is too busy answers 503.
+        witness = await operator.create_gateway("witness")
+        await stack.enter_async_context(RawConnection.open(freezing.gateways, witness.token))
         balancers = [await deployment.balancer(pod) for pod in pods]
         gateways = [
             await stack.enter_async_context(RecordingGateway(f"https://{balancers[number % len(pods)].address}", token))
             for number, (_, token) in enumerate(accesses)
         ]
-        # Stays where it is, so that it is connected for as long as its pod counts as alive.
-        witness = await operator.create_gateway("witness")
-        await stack.enter_async_context(RawConnection.open(freezing.gateways, witness.token))
         load = Load(await deployment.publishers(*pods), [gateway_id for gateway_id, _ in accesses])
         publishing = asyncio.create_task(load.publish(_ROUNDS, workers=16))
         await load.reached(_GATEWAYS)

@@ -286,6 +286,16 @@ def test_what_was_rejected_is_parked_as_what_it_is_about() -> None:
     _on_a_lagging_stream(work)
 
 
+def test_a_gateway_that_is_behind_is_so_for_some_time() -> None:
+    async def work(_: SimulatedStream, storage: JetStreamStorage) -> None:
+        await _publish(storage, 1)
+        await asyncio.sleep(1)
+        for _again in range(20):
+            assert (await storage.presence.status([GATEWAY]))[GATEWAY].lag_seconds >= 1
+
+    _on_a_lagging_stream(work)
+
+
 def test_no_event_is_taken_for_missing() -> None:
     async def work(servers: SimulatedStream, storage: JetStreamStorage) -> None:
         await _publish(storage, 1)

@@ -11,8 +11,9 @@ import typer
 
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, screen
+from gatecast.errors import DatabaseUnsuitable
 from gatecast.settings import Settings
-from gatecast.storage.connect import open_engine
+from gatecast.storage.connect import OpenStorage, open_engine
 from gatecast.storage.contract import Changes, EventLog, Verdict
 
 app = typer.Typer(
@@ -69,14 +70,24 @@ async def _keep(settings: Settings) -> UUID:
 
 
 async def _renew(settings: Settings) -> tuple[UUID, UUID]:
-    async with _log(settings) as log:
+    async with _log(settings, refused=_OF_THE_LOG) as log:
         before = (await log.changed_since(0)).epoch
         return before, await log.renew_epoch(before)
 
 
+#: What to do instead where the database is an outbox: gateways have no positions in it.
+_OF_THE_LOG = "name the log whose outbox it is: gatecast epoch renew --database nats://…"
+
+
 @asynccontextmanager
-async def _log(settings: Settings) -> AsyncIterator[EventLog]:
-    """The event logs in an existing database."""
+async def _log(settings: Settings, *, refused: str = "") -> AsyncIterator[EventLog]:
+    """The event logs in an existing database.
+
+    Raises:
+        DatabaseUnsuitable: it is an outbox, and the advice is what to do instead.
+    """
     opening = open_engine(settings.database, pooler=settings.pooler, create=False)
     async with opening as opened:
+        if refused and isinstance(opened, OpenStorage) and await opened.storage.database.is_outbox():
+            raise DatabaseUnsuitable("it is the outbox of another log", refused)
         yield opened.engine.log

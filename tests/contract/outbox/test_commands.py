@@ -9,6 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from gatecast.cli.main import app
+from gatecast.errors import DatabaseUnsuitable
 
 pytestmark = pytest.mark.slow
 
@@ -40,6 +41,8 @@ def test_both_are_prepared_and_looked_at(stream_url: str, tmp_path_factory: pyte
     assert [each["id"] for each in _json("admin-token", "list", *where)] == [made["id"]]
     epoch = _json("epoch", "show", "--database", stream_url)["epoch"]
     assert _json("epoch", "renew", "--database", stream_url)["before"] == epoch
+    with pytest.raises(DatabaseUnsuitable, match="gatecast epoch renew --database nats://"):
+        _json("epoch", "renew", "--database", outbox)
 
 
 def test_a_stream_alone_holds_no_pods(stream_url: str) -> None:

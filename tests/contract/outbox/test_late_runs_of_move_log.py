@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
@@ -16,8 +17,9 @@ from gatecast.cli.move_log.moving import MoveUncertain, abandon, move
 from gatecast.cli.move_log.places import opened_alone, opened_places
 from gatecast.cli.move_log.to_stream import StreamTarget
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable
+from gatecast.hub import EventHub
 from gatecast.storage.connect import open_engine
-from gatecast.storage.contract import Engine, Outcome, OutcomeKind
+from gatecast.storage.contract import Engine, Outcome, OutcomeKind, TrimPolicy
 from gatecast.storage.jetstream.arrival import Arrival
 from gatecast.storage.jetstream.documents import History
 from gatecast.storage.jetstream.stream import Snapshot, Stream
@@ -26,6 +28,7 @@ from gatecast.testing.contracts.backend import make_event, make_events, publish,
 from gatecast.testing.nats_server import nats_server
 from tests.contract.outbox.test_move_log_to_stream import (
     _CONFIRMED,
+    _EVERYTHING,
     _connect,
     _execute,
     _log,
@@ -182,6 +185,8 @@ async def test_an_undo_unblocks_only_what_it_has_given_up(sqlite_url: str, strea
     """Another run may have blocked the log since."""
     await _fill(sqlite_url)
     await _ends_while_everybody_is_blocked(sqlite_url, stream_url)
+    with pytest.raises(DatabaseUnsuitable, match="there is no stream"):
+        await _undo(sqlite_url, stream_url.replace("?", "-mistyped?"))
     async with opened_places(sqlite_url, stream_url, undo=True) as (source, target):
         earlier = await source.blocking()
         assert earlier is not None
@@ -454,6 +459,22 @@ async def test_a_registration_that_meets_the_beginning_of_a_move_leaves_nothing(
         assert (await engine.log.changed_since(0)).heads == {"g": 5}
 
 
+@pytest.mark.parametrize("policy", [{"max_events": 5}, {"keep_at_most": timedelta(days=-1)}])
+async def test_a_pod_of_before_removes_nothing_that_was_not_forwarded(
+    policy: Mapping[str, Any], database_url: str, stream_url: str
+) -> None:
+    """Its retention goes on, while NATS is away and what was published waits; forwarding removes what it has done."""
+    await _fill(database_url, 2)
+    await _move(database_url, stream_url)
+    a_week = timedelta(days=7)
+    capped = replace(TrimPolicy(keep_confirmed=a_week, keep_at_most=a_week, max_events=1 << 40), **policy)
+    async with _log(database_url) as old:
+        await publish(old, *make_events(20, "g"))
+        assert await old.log.trim(capped) == 0
+        async with EventHub.open(stream_url, outbox=database_url, adopt=False) as hub:
+            assert (await hub.outbox.wait_until_forwarded((await hub.append([make_event("g")]))[0])).offset == 23
+
+
 # --- faults -----------------------------------------------------------------------------------------------------------
 
 
@@ -517,6 +538,35 @@ async def test_an_account_without_room_ends_the_command(
     with nats_server(tmp_path / "nats", more=more) as small, pytest.raises(StorageUnavailable, match="may be full"):
         await _move(sqlite_url, small.url("S"))
     await _takes_events(sqlite_url)
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE gatecast.outcomes SET reason = CAST(X'ff' AS text)",
+        "UPDATE gatecast.outcomes SET replica = CAST(X'ff' AS text)",
+        "UPDATE gatecast.cursors SET replica = CAST(X'ff' AS text)",
+        "UPDATE gatecast.cursors SET resync_reason = CAST(X'ff' AS text)",
+        "UPDATE gatecast.cursors SET confirmed = 'no number'",
+        "UPDATE gatecast.gateway_streams SET registered_in = CAST(X'ff' AS text) WHERE gateway_id = 'g'",
+    ],
+)
+async def test_p11_what_cannot_be_read_beside_events_hinders_nothing_else(
+    statement: str, sqlite_url: str, stream_url: str
+) -> None:
+    await _fill(sqlite_url)
+    async with _log(sqlite_url) as engine:
+        await engine.log.register("innocent")
+        await publish(engine, make_event("innocent"))
+        await _connect(engine, "g", "", 3)
+        parked = Outcome(gateway_id="g", replica="", offset=2, kind=OutcomeKind.PARKED, reason="no")
+        await engine.outcomes.record([parked])
+    _execute(sqlite_url, statement)
+    await _move(sqlite_url, stream_url)
+    assert await _offsets(stream_url) == [1, 2, 3, 4, 5]
+    async with _log(stream_url) as engine:
+        await _trim(engine, _EVERYTHING)
+        assert not (await read(engine, "innocent")).events
 
 
 async def test_a_log_whose_stream_is_gone_is_in_use_again_when_the_operator_says_so(

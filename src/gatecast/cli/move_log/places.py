@@ -41,7 +41,9 @@ async def opened_places(
                     yield source, DatabaseTarget(target)
         else:
             async with opened_source(old, to_stream=True) as source:
-                if not undo:
+                if undo:
+                    await _check_stream(source, stream)
+                else:
                     await _check_schema(old, source)
                 async with _stream_target(old, source, stream, place_of(to)) as into:
                     yield source, into
@@ -93,6 +95,25 @@ async def _stream_target(old: OpenStorage, source: Source, stream: StreamUrl, pl
             bound = ""
             await _settled(old, source)
         yield StreamTarget(arrival, place=place, settled=partial(_settled, old, source), bound=bound)
+
+
+async def _check_stream(source: Source, stream: StreamUrl) -> None:
+    """Return if the stream exists, or no log is being moved to one: it would be made.
+
+    Raises:
+        DatabaseUnsuitable: there is none.
+    """
+    # It needs an extra.
+    from gatecast.storage.jetstream.engine import look  # noqa: PLC0415
+
+    if await source.blocking() is None:
+        return
+    servers, name = stream.servers, stream.stream
+    if await look(servers, name, replicas=stream.replicas, user=stream.user, password=stream.password) is None:
+        raise DatabaseUnsuitable(
+            f"there is no stream {name}",
+            "name the one that the log is moved to with --to; if that is gone for good, add --target-lost",
+        )
 
 
 async def _settled(old: OpenStorage, source: Source) -> Changes:

@@ -103,7 +103,7 @@ class StreamTarget:
             await self._copy_outcomes(source, logs)
             await self._persistently(lambda: self._arrival.remove_others(logs))
             copied = await self._arrival.copied(logs)
-            positions = _by_gateway(await source.fetch(QUERIES["positions"]))
+            positions = _by_gateway(filter(_is_readable, await source.fetch(QUERIES["positions"])))
             ends = [(each, copied[each.gateway_id], positions.get(each.gateway_id, ())) for each in logs]
             await self._persistently(lambda: self._arrival.finish(ends))
             [row] = await source.fetch(QUERIES["count_events"])
@@ -188,8 +188,9 @@ class StreamTarget:
         count = 0
         async for page in _outcomes(source):
             changed: list[tuple[Copied, Sequence[Row], bool]] = []
-            for (log_id, offset), rows in page.items():
-                if log_id not in here or not here[log_id][0].low < offset <= here[log_id][0].head:
+            for (log_id, offset), found in page.items():
+                rows = [row for row in found if isinstance(row["replica"], str) and isinstance(row["kind"], str)]
+                if not rows or log_id not in here or not here[log_id][0].low < offset <= here[log_id][0].head:
                     continue
                 known = self._outcomes.get(log_id, {}).get(offset)
                 present[log_id][offset] = number = hash(tuple(map(_told, rows)))
@@ -282,7 +283,7 @@ async def _logs(source: Source) -> list[ArrivingLog]:
             head=row["head"],
             last=_uuid(row["last_event_id"]),
             low=row["trimmed_through"],
-            registered_in=row["registered_in"],
+            registered_in=str(_uuid(row["registered_in"]) or UUID(int=0)),
         )
         for row in await source.fetch(QUERIES["logs"])
     ]
@@ -297,6 +298,12 @@ def _uuid(value: object) -> UUID | None:
 
 def _by_gateway(rows: Iterable[Row]) -> dict[str, list[Row]]:
     return {name: list(found) for name, found in groupby(rows, key=itemgetter("gateway_id"))}
+
+
+def _is_readable(position: Row) -> bool:
+    """Whether a position can be read; otherwise its replica has none."""
+    kinds = {"gateway_id": str, "replica": str, "epoch": str, "sent": int, "confirmed": int}
+    return all(isinstance(position[name], kind) for name, kind in kinds.items())
 
 
 async def _outcomes(source: Source) -> AsyncIterator[dict[tuple[int, int], list[Row]]]:

@@ -382,7 +382,9 @@ class Arrival:
 
     def _outcomes(self, log: Copied, rows: Sequence[Row], again: bool) -> Write:  # noqa: FBT001 - what a place holds
         offset = rows[0]["offset"]
-        replicas = {row["replica"]: (row["kind"], row["reason"], _seconds(row["recorded_at"])) for row in rows}
+        replicas = {
+            row["replica"]: (row["kind"], _text(row["reason"]) or "", _seconds(row["recorded_at"])) for row in rows
+        }
         event_id = _uuid(rows[0]["event_id"])
         document = EventOutcomes(
             entity_type=_text(rows[0]["entity_type"]) or "",
@@ -528,6 +530,7 @@ def _position(row: Row) -> StoredPosition:
         epoch=str(row["epoch"]),
         sent=row["sent"],
         confirmed=row["confirmed"],
-        resync_reason=row["resync_reason"],
+        # It must resynchronize, also if it cannot be read why.
+        resync_reason=_text(row["resync_reason"]) or (None if row["resync_reason"] is None else "epoch"),
         updated_at=_seconds(row["updated_at"]),
     )

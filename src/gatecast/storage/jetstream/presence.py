@@ -284,9 +284,9 @@ class JetStreamPresence:
             after = max(gateway.confirmed, gateway.low_water_mark)
             if after >= gateway.log.head:
                 return []
-            return await self._stream.read(
-                [subjects.event(gateway.gateway_id, gateway.log.log, after + 1)], max_bytes=1
-            )
+            subject = subjects.event(gateway.gateway_id, gateway.log.log, after + 1)
+            # Not from a replica that lags: its answer would be that nothing waits.
+            return list((await self._stream.newest([subject])).values())
 
         found = await together(map(one, gateways))
         return {gateway.gateway_id: each[0] for gateway, each in zip(gateways, found, strict=True) if each}

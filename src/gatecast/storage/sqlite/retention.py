@@ -4,15 +4,18 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Sequence
-from dataclasses import dataclass
-from datetime import datetime
+from dataclasses import dataclass, replace
+from datetime import UTC, datetime
 from typing import Self
 
 from gatecast.storage.contract import TrimPolicy
 from gatecast.storage.queries import Queries
-from gatecast.storage.sqlite.statements import change, select
+from gatecast.storage.sqlite.statements import CONTROL, change, select
 
 QUERIES = Queries("gatecast.storage.sqlite", "retention.sql")
+
+#: Nothing was recorded before, and no log is longer.
+_NEVER, _NO_CAP = datetime(1, 1, 1, tzinfo=UTC), 1 << 62
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +57,7 @@ class Removable:
 
 def find(connection: sqlite3.Connection, limits: TrimLimits) -> Removable:
     """The logs with events to remove, of each kind at most as many as events may be removed in one transaction."""
+    limits = _limits_here(connection, limits)
     by_age = (limits.too_old, limits.old, limits.max_events, limits.chunk)
     return Removable(
         forgotten=[log_id for (log_id,) in select(connection, QUERIES["forgotten_logs"], limits.chunk)],
@@ -66,6 +70,7 @@ def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removabl
 
     Each log is checked again, because it may have changed before the write lock was taken.
     """
+    limits = _limits_here(connection, limits)
     removed = 0
     for log_id in removable.forgotten:
         if removed < limits.chunk:
@@ -74,6 +79,16 @@ def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removabl
         if removed < limits.chunk:
             removed += _trim_log(connection, limits, gateway_id, limits.chunk - removed)
     return removed
+
+
+def _limits_here(connection: sqlite3.Connection, limits: TrimLimits) -> TrimLimits:
+    """The limits without caps if the file is an outbox, of which only what was forwarded may go.
+
+    A pod that had the file for its log before knows nothing of that.
+    """
+    if not select(connection, CONTROL["is_outbox"]):
+        return limits
+    return replace(limits, too_old=_NEVER, max_events=_NO_CAP)
 
 
 def _remove_forgotten(connection: sqlite3.Connection, log_id: int, at_most: int) -> int:

@@ -49,6 +49,11 @@ BEGIN
     IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
         RETURN 0;
     END IF;
+    IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = 'gatecast_outbox_forwarder' AND c.relkind = 'r') THEN
+        -- Of an outbox only what was forwarded may go: a pod of before knows nothing of that, and has a cap.
+        p_keep_at_most := interval '5000 years';
+        p_max_events := 9223372036854775807;
+    END IF;
     removed := gatecast.remove_forgotten_v1(p_chunk);
     IF removed > 0 THEN
         RETURN removed;

@@ -274,6 +274,10 @@ class EventHub:
             return await survey.summaries(gateway_ids)
         return await self._outbox.gateways.summaries(survey, gateway_ids)
 
+    async def behind(self) -> Sequence[tuple[DeliverySummary | None, DeliverySummary]]:
+        """The gateways with events in the outbox: the summary of each without them (None: no log), and with them."""
+        return () if self._outbox is None else await self._outbox.gateways.behind(self.engine.survey)
+
     async def unforwarded(self, gateway_id: str) -> GatewayQueue:
         """The events of one gateway that wait in the outbox; none without an outbox.
 

@@ -32,6 +32,10 @@ _ENTRIES: Final = 500
 _BYTES: Final = 1024 * 1024
 
 
+#: Most gateways whose summaries are read at once: others go on in between.
+_SUMMARIES: Final = 1_000
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class GatewayQueue:
     """The events of one gateway that wait in the outbox."""
@@ -131,6 +135,21 @@ class OutboxGateways:
     async def waiting(self, gateway_ids: Collection[str]) -> dict[str, int]:
         """How many events of each of these gateways wait; only those with such events."""
         return await self._records.entries(gateway_ids) if gateway_ids else {}
+
+    async def behind(self, survey: Survey) -> list[tuple[DeliverySummary | None, DeliverySummary]]:
+        """The gateways with waiting events: the summary in the log, None without a log, and the one with these events.
+
+        The cost grows with the number of gateways.
+        """
+        waiting = [each for each in await self._records.waiting() if each.entries > 0]
+        now, found = time.time(), dict[str, DeliverySummary]()
+        for start in range(0, len(waiting), _SUMMARIES):
+            names = [each.gateway_id for each in waiting[start : start + _SUMMARIES]]
+            found |= {each.gateway_id: each for each in await survey.summaries(names)}
+        return [
+            (there, _with_waiting(there or _empty_summary(each.gateway_id), each, now))
+            for each, there in ((each, found.get(each.gateway_id)) for each in waiting)
+        ]
 
     async def summaries(self, survey: Survey, gateway_ids: Sequence[str]) -> list[DeliverySummary]:
         """The summary of each registered gateway among these; empty for a gateway without a log.

@@ -41,12 +41,14 @@ async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
     False: it is unknown. Probes do not count as gateways; this also removes those of dead pods.
     """
     counts: Iterable[GatewayCount] = ()
+    behind: Iterable[tuple[DeliverySummary | None, DeliverySummary]] = ()
     counted = False
     with contained("gateways-not-counted"):
         pods = await hub.engine.presence.pods()
         if pods and pods[0].pod_id == pod_id:
             # Counted by the database: a row for each of a hundred thousand gateways would keep all others waiting here.
             counts = await hub.engine.survey.counts(slow_after=SLOW_UNTIL, except_for=PREFIX)
+            behind = await hub.behind()
             await left.remove(await hub.engine.survey.beginning_with(PREFIX), [pod.pod_id for pod in pods])
         counted = True
     numbers: Counter[str] = Counter()
@@ -54,7 +56,15 @@ async def count_gateways(hub: EventHub, pod_id: str, left: LeftProbes) -> bool:
     for each in counts:
         numbers[code_of(each)] += each.gateways
         oldest[each.connected] = max(oldest.get(each.connected, 0.0), each.lag_seconds if each.lagging else 0.0)
-    metrics.gateways(numbers, oldest)
+    for before, now in behind:
+        if now.gateway_id.startswith(PREFIX):
+            continue
+        if before is not None:
+            numbers[code_of(before)] -= 1
+        numbers[code_of(now)] += 1
+        oldest[now.connected] = max(oldest.get(now.connected, 0.0), now.lag_seconds)
+    # A gateway may have changed between the two looks.
+    metrics.gateways(+numbers, oldest)
     return counted
 
 

@@ -22,6 +22,9 @@ from gatecast.errors import (
     TransactionUnusable,
     UnknownGateway,
 )
+from gatecast.server.fleet_metrics import count_gateways
+from gatecast.server.probe import LeftProbes
+from gatecast.telemetry import metrics
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
@@ -347,3 +350,25 @@ async def test_a_new_outbox_that_must_not_adopt_is_refused_where_the_log_has_gat
         await hub.delete_gateway(GATEWAY)
     async with EventHub.open(log, outbox=known, adopt=False):
         pass
+
+
+async def test_the_metrics_of_gateways_count_what_waits_in_the_outbox(opened: Opening) -> None:
+    """As lists do: a connected gateway whose event is not in the log is not current."""
+
+    def shown() -> dict[str, float]:
+        samples = (sample for family in metrics.registry.collect() for sample in family.samples)
+        return {each.labels["why"]: each.value for each in samples if each.name == "gatecast_gateways"}
+
+    async with opened() as hub:
+        await hub.delivery.presence.until_known()
+        for gateway_id in (GATEWAY, OTHER_GATEWAY, "offline"):
+            await hub.register_gateway(gateway_id)
+        async with hub.subscribe(GATEWAY), hub.subscribe(OTHER_GATEWAY):
+            await count_gateways(hub, "pod-1", LeftProbes(hub))
+            assert shown() == {"current": 2, "offline": 1}
+            # Nothing forwards.
+            await hub.outbox._task.stop()
+            async with hub.database.transaction() as transaction:
+                await hub.publish([make_event(), make_event("offline")], transaction=transaction)
+            await count_gateways(hub, "pod-1", LeftProbes(hub))
+            assert shown() == {"current": 1, "slow": 1, "offline": 1}

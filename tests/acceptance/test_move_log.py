@@ -1,4 +1,4 @@
-"""A log moves, from SQLite to PostgreSQL and from either to a stream, while real pods publish to a hundred gateways."""
+"""A log moves, between databases and to a stream, while real pods publish to hundreds of gateways."""
 
 from __future__ import annotations
 
@@ -18,32 +18,33 @@ from gatecast.testing.processes.load import Load, check_delivery
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.waiting import Backoff
 
-_GATEWAYS = 100
+#: Connected gateways, by the way that the log takes.
+_GATEWAYS = {"sqlite-to-postgresql": 100, "sqlite-to-jetstream": 100, "postgresql-to-jetstream": 500}
 _TOKEN = "an-admin-token-for-tests"
 
 
-@pytest.fixture(params=["sqlite-to-postgresql", "sqlite-to-jetstream", "postgresql-to-jetstream"])
-def ways(request: pytest.FixtureRequest) -> tuple[str, Site]:
-    """The database of the old pods, and where the new ones keep what they have."""
+@pytest.fixture(params=_GATEWAYS)
+def ways(request: pytest.FixtureRequest) -> tuple[str, Site, int]:
+    """The database of the old pods, where the new ones keep what they have, and how many gateways there are."""
     kind, _, target = request.param.partition("-to-")
     source = str(request.getfixturevalue("sqlite_url" if kind == "sqlite" else "postgres_url"))
     if target == "postgresql":
-        return source, Site(database=str(request.getfixturevalue("empty_postgres_url")))
+        return source, Site(database=str(request.getfixturevalue("empty_postgres_url"))), _GATEWAYS[request.param]
     nats: NatsServer = request.getfixturevalue("nats")
-    return source, Site(database=nats.url(f"A{uuid4().hex}"), outbox=source)
+    return source, Site(database=nats.url(f"A{uuid4().hex}"), outbox=source), _GATEWAYS[request.param]
 
 
-async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(ways: tuple[str, Site]) -> None:
+async def test_hundreds_of_gateways_get_everything_and_nobody_resynchronizes(ways: tuple[str, Site, int]) -> None:
     """Publishers repeat what the old pod refuses, until the new one accepts it; each log is exact.
 
     The old pod goes on while the new one runs: whoever comes to it must be neither served nor led astray.
     """
-    database, site = ways
+    database, site, count = ways
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(Deployment(database, gateway_tls="off"))
         [pod] = await old.start("old")
         operator = await old.operator(pod)
-        gateways = [await operator.create_gateway(f"edge-{number}") for number in range(_GATEWAYS)]
+        gateways = [await operator.create_gateway(f"edge-{number}") for number in range(count)]
         way = await stack.enter_async_context(TcpProxy(gateway_address(pod)))
         entrance = await stack.enter_async_context(TcpProxy(address_of(pod.api)))
         recorders = {each.id: RecordingGateway(f"http://{way.address}", each.token) for each in gateways}
@@ -54,7 +55,7 @@ async def test_a_hundred_gateways_get_everything_and_nobody_resynchronizes(ways:
         load = Load([await stack.enter_async_context(publisher)], list(recorders))
         moved_away = asyncio.Event()
         publishing = asyncio.create_task(_publish_until(moved_away, load))
-        await load.reached(_GATEWAYS)
+        await load.reached(count)
 
         async with opened_places(database, site.database) as places:
             moved = await move(*places)

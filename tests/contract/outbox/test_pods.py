@@ -212,6 +212,7 @@ async def test_why_says_what_the_log_refused_and_others_flow(
         for path in ("/gateways", "/gateways?connected=false"):
             [listed] = [each for each in (await operator.ask("GET", path))["items"] if each["id"] == access.id]
             assert listed["lag"] == 1, path
+        assert (await operator.ask("GET", f"/gateways/{access.id}"))["lag"] == 1
         assert (await _published(operator, installation.edge.id))[0] == 201
         assert await hub.outbox.try_again(access.id)
         assert (await eventually(lambda: _log(operator, access.id, 1)))[0]["eventId"] == answer["eventId"]

@@ -57,10 +57,12 @@ class FleetWatch:
         names = list(self._due)[:_PORTION]
         if not names:
             return ""
-        status = await self._context.hub.status(names)
+        waiting, status = await self._context.hub.unforwarded_of(names), await self._context.hub.status(names)
         confirmed = {name: each.confirmed for name, each in status.items()}
         before = await self._outcomes.before(confirmed) if self._outcomes is not None else ""
-        return before + "".join(_message(name, self._due.pop(name), status.get(name)) for name in names)
+        return before + "".join(
+            _message(name, self._due.pop(name), status.get(name), waiting.get(name, 0)) for name in names
+        )
 
 
 def _visible(standing: FleetGateway) -> tuple[object, ...]:
@@ -79,14 +81,14 @@ def _visible(standing: FleetGateway) -> tuple[object, ...]:
     )
 
 
-def _message(gateway_id: str, standing: FleetGateway | None, status: GatewayStatus | None) -> str:
+def _message(gateway_id: str, standing: FleetGateway | None, status: GatewayStatus | None, waiting: int) -> str:
     state: Mapping[str, object] = {"gatewayId": gateway_id, "deleted": True}
     if standing is not None and status is not None:
-        state = _state(standing, status)
+        state = _state(standing, status, waiting)
     return f"event: gateway\ndata: {json.dumps(state, ensure_ascii=False)}\n\n"
 
 
-def _state(standing: FleetGateway, status: GatewayStatus) -> Mapping[str, object]:
+def _state(standing: FleetGateway, status: GatewayStatus, waiting: int) -> Mapping[str, object]:
     return {
         "gatewayId": standing.id,
         "name": standing.gateway.name,
@@ -95,7 +97,7 @@ def _state(standing: FleetGateway, status: GatewayStatus) -> Mapping[str, object
         "head": status.head,
         "sent": status.sent,
         "confirmed": status.confirmed,
-        "lag": max(0, status.head - status.confirmed),
+        "lag": max(0, status.head - status.confirmed) + waiting,
         "state": standing.state.value,
         "why": _code(standing, status),
         "parked": standing.summary.parked,

@@ -72,7 +72,7 @@ async def create_gateway(
     created = await context.gateways.create(organization, GatewayFields(**body.model_dump()))
     await log_made_soon(context, created.gateway.id)
     located(response, "gateways", created.gateway.id)
-    return _shown(created, response)
+    return _shown(created, response, unforwarded=0)
 
 
 @router.get("")
@@ -142,12 +142,12 @@ async def show_gateway(
     gateway_id: GatewayInPath, context: Context, organization: Organization, response: Response
 ) -> GatewayView:
     """One gateway: its connections, its position, and how far it is behind."""
-    state = GatewayState(
-        gateway=await context.gateways.get(organization, gateway_id),
-        manifest=await context.gateways.manifest(organization, gateway_id),
-        status=await status_of(context, gateway_id),
-    )
-    return _shown(state, response)
+    gateway = await context.gateways.get(organization, gateway_id)
+    manifest = await context.gateways.manifest(organization, gateway_id)
+    # The outbox first, as for lists.
+    waiting = await context.hub.unforwarded_of([gateway_id])
+    state = GatewayState(gateway=gateway, manifest=manifest, status=await status_of(context, gateway_id))
+    return _shown(state, response, unforwarded=waiting.get(gateway_id, 0))
 
 
 @router.patch("/{gateway_id}")
@@ -169,9 +169,9 @@ async def change_gateway(
         if value is None:
             mistakes.note(InvalidValue(name, None, "not be null; leave it out to keep it"))
     mistakes.raise_any()
-    return _shown(
-        await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match)), response
-    )
+    waiting = await context.hub.unforwarded_of([gateway_id])
+    changed = await context.gateways.update(organization, gateway_id, changes, version=version_in(if_match))
+    return _shown(changed, response, unforwarded=waiting.get(gateway_id, 0))
 
 
 @router.delete("/{gateway_id}", status_code=204)
@@ -321,10 +321,10 @@ async def status_of(context: AdminContext, gateway_id: str) -> GatewayStatus:
     return status[gateway_id]
 
 
-def _shown(state: GatewayState, response: Response) -> GatewayView:
+def _shown(state: GatewayState, response: Response, *, unforwarded: int) -> GatewayView:
     response.headers["ETag"] = etag_of(state.gateway.version)
     return GatewayView(
-        **dict(gateway_summary(state.gateway, state.status)),
+        **dict(gateway_summary(state.gateway, state.status, unforwarded=unforwarded)),
         manifest=dict(state.manifest) if state.manifest is not None else None,
         manifest_fault=state.gateway.manifest_fault or None,
     )

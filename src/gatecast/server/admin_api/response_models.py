@@ -8,7 +8,7 @@ from gatecast.server.admin_api.paths import etag_of
 from gatecast.storage.contract import GatewayStatus, LiveConnection
 
 
-def gateway_summary(gateway: Gateway, status: GatewayStatus, *, unforwarded: int = 0) -> GatewaySummary:
+def gateway_summary(gateway: Gateway, status: GatewayStatus, *, unforwarded: int) -> GatewaySummary:
     """A gateway with the state of its delivery."""
     fields = gateway.fields
     return GatewaySummary(

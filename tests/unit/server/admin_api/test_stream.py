@@ -12,6 +12,7 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+from unittest.mock import AsyncMock
 from uuid import uuid4
 
 import httpx
@@ -19,6 +20,7 @@ import pytest
 
 from gatecast.errors import StatementFailed, StorageUnavailable
 from gatecast.events import Action, Event
+from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app, follower, outcome_watch, shared_looks, stream
 from gatecast.server.admin_api.context import MAX_STREAMS
 from gatecast.server.admin_api.fleet_watch import FleetWatch
@@ -406,7 +408,7 @@ def _always_look(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.usefixtures("_always_look")
 async def test_each_gateway_is_told_at_first_and_whenever_it_stands_otherwise(
-    open_api: OpenApi, new_gateway: NewGateway
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Position, connections and the code of its `why`; a client that returns gets all of them anew."""
     async with open_api() as (client, context):
@@ -420,6 +422,11 @@ async def test_each_gateway_is_told_at_first_and_whenever_it_stands_otherwise(
         assert await _standing(watch) == {}
         await _publish(context, one, 2)
         assert {name: (each["head"], each["lag"]) for name, each in (await _standing(watch)).items()} == {one: (2, 2)}
+        await _publish(context, two, 1)
+        with monkeypatch.context() as patch:
+            patch.setattr(EventHub, "unforwarded_of", AsyncMock(return_value={two: 3}))
+            both = await _standing(watch)
+        assert (both[two]["head"], both[two]["lag"]) == (1, 4), "what waits in an outbox counts"
         async with context.hub.subscribe(one) as subscription:
             subscription.acknowledge([await anext(subscription), await anext(subscription)][-1])
             await context.hub.delivery.recorder.flush()

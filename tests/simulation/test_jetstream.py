@@ -329,6 +329,21 @@ def test_after_asking_for_every_log_a_pod_believes_no_older_answer() -> None:
     _on_a_lagging_stream(work)
 
 
+def test_what_a_pod_was_told_of_is_in_its_next_answer() -> None:
+    """Otherwise it takes a log that has grown for one that it has read, until something else is published."""
+
+    async def work(servers: SimulatedStream, publishing: JetStreamStorage) -> None:
+        pods = [servers.storage() for _ in range(20)]
+        markers = [(await pod.log.changed_since(0)).marker for pod in pods]
+        await _publish(publishing, 1)
+        for pod, marker in zip(pods, markers, strict=True):
+            while (await pod.log.changed_since(marker)).heads != {GATEWAY: 1}:
+                pass
+            assert len(await _read(pod, 0)) == 1
+
+    _on_a_lagging_stream(work)
+
+
 def test_a_pod_opens_a_stream_that_has_just_been_made() -> None:
     """Its other replicas may not even have the history."""
 

@@ -219,7 +219,10 @@ class Stream:
         return list(map(_message, replies))
 
     async def scan(self, filtered: str, *, after: int = 0, limit: int | None = None) -> AsyncIterator[Message]:
-        """The messages of the subjects that match, in the order of their sequences, after one of them."""
+        """The messages of the subjects that match, in the order of their sequences, after one of them.
+
+        A replica that lags may leave out the last ones. Later answers are not older than what was found.
+        """
         remaining = limit
         while remaining is None or remaining > 0:
             size = _PAGE if remaining is None else min(_PAGE, remaining)
@@ -228,6 +231,7 @@ class Stream:
             for reply in replies:
                 message = _message(reply)
                 after = message.sequence
+                self.floor = max(self.floor, after)
                 yield message
             if remaining is not None:
                 remaining -= len(replies)

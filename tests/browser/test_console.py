@@ -218,7 +218,7 @@ async def test_a_viewer_sees_everything_and_changes_nothing(open_stage: Any) -> 
         await page.goto(f"{stage.url}/gateways/new")
         await page.get_by_label("Name", exact=True).fill("mine")
         await page.get_by_role("button", name="Add gateway").click()
-        await expect(page.get_by_role("alert")).to_contain_text("may only read")
+        await expect(page.get_by_role("alert")).to_contain_text("allows only reading")
         assert (await stage.operator.gateway(access.id))["name"] == "edge"
 
 

@@ -209,7 +209,6 @@ class _Play:
             ("issue a token", self._issue_token),
             self._made("second token", "/gateways/{gateway}/tokens"),
             self._asked("GET", "/gateways/{gateway}/tokens"),
-            self._done("use a token that was locked", self._use_locked_token),
             self._asked("DELETE", "/gateways/{gateway}/tokens/{second token}"),
             self._done("use a revoked token", self._use_revoked_token),
             self._called("POST", path, data=b"{"),
@@ -222,9 +221,6 @@ class _Play:
 
     async def _issue_token(self) -> None:
         self._ids["token"] = (await self._ask("POST", f"{self._gateway_path}/tokens"))["token"]
-
-    async def _use_locked_token(self) -> None:
-        assert await GatewayTokens(self._pod.hub)._confirm_alone(self._ids["second token"])
 
     async def _use_revoked_token(self) -> None:
         assert not await GatewayTokens(self._pod.hub).confirm_use(self._ids["second token"])

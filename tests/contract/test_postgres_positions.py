@@ -193,15 +193,13 @@ async def test_s30_recording_many_together_is_as_recording_one_after_the_other(p
         await caller.execute(_SOME_POSITIONS.replace("SEED", str(random.random())))
         arguments = _some_requests(random, epoch)
         found = []
-        for function in ("connect_many_v1", "connect_many_v2", "connect_many_v3"):
+        for function in ("connect_many_v1", "connect_many_v2"):
             attempt = caller.transaction()
             await attempt.start()
-            rows = [
-                row[:1] for row in await caller.fetch(f"SELECT * FROM gatecast.{function}({_ARGUMENTS})", *arguments)
-            ]
+            rows = await caller.fetch(f"SELECT * FROM gatecast.{function}({_ARGUMENTS})", *arguments)
             found.append([sorted(rows), *[await caller.fetch(query) for query in _TABLES.values()]])
             await attempt.rollback()
-        assert found[0] == found[1] == found[2]
+        assert found[0] == found[1]
         assert 0 < len(found[0][0]) < _REQUESTS, "some are refused"
 
 

@@ -186,19 +186,18 @@ class Delivery:
         )
         self._subscriptions[connection.connection_id] = subscription
         try:
-            unhindered = await self._engine.presence.connect(
+            await self._engine.presence.connect(
                 connection, start=start.position, resync_reason=start.lost, newest_only=newest_only
             )
-            if not unhindered:
-                # After the connection is recorded: a later decision ends this connection.
-                subscription.lot.fill(
-                    await self._engine.parking.withheld(
-                        connection.gateway_id,
-                        connection.replica,
-                        after=start.position.offset,
-                        parks=connection.rejects,
-                    )
+            # After the connection is recorded: a later decision ends this connection.
+            subscription.lot.fill(
+                await self._engine.parking.withheld(
+                    connection.gateway_id,
+                    connection.replica,
+                    after=start.position.offset,
+                    parks=connection.rejects,
                 )
+            )
             self._check_still_wanted(subscription)
         except BaseException as error:
             if isinstance(error, StorageUnavailable):

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from gatecast.errors import InvalidValue
 from gatecast.events import Event, RecordedEvent
+from gatecast.gathering import Gathered
 from gatecast.storage.contract import (
     Database,
     DeliveryFilter,
@@ -20,6 +21,7 @@ from gatecast.storage.contract import (
 from gatecast.storage.queries import Queries
 from gatecast.storage.repeating import whole
 from gatecast.storage.row_values import recorded_event, to_moment
+from gatecast.storage.rows import as_rows
 
 #: Most events republished in one statement.
 _CHUNK = 50
@@ -32,6 +34,8 @@ class StoredParking:
         self._database = database
         self._log = log
         self._queries = queries
+        #: Whether there is anything to withhold: one question for all that connect at the same time.
+        self._with_outcomes = Gathered[tuple[str, str, int], bool]("with-outcomes", self._have_outcomes)
 
     async def withheld(self, gateway_id: str, replica: str, *, after: int, parks: bool = True) -> DeliveryFilter:
         """The delivery filter of a recorded connection that begins after `after`.
@@ -39,6 +43,8 @@ class StoredParking:
         Republishes first what decisions have released; for a connection that cannot park, forgets those to be tried
         again instead.
         """
+        if not await self._with_outcomes.ask((gateway_id, replica, after)):
+            return DeliveryFilter()
         if not parks:
             return await self._left_out(gateway_id, replica, after)
         parked, decided = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
@@ -47,6 +53,13 @@ class StoredParking:
             parked, _ = _entities(await self._database.fetch(self._queries["entities"], gateway_id, replica))
         rows = await self._database.fetch(self._queries["settled"], gateway_id, replica, after)
         return DeliveryFilter(parked=frozenset(parked), settled=frozenset(row["offset"] for row in rows))
+
+    async def _have_outcomes(self, replicas: Sequence[tuple[str, str, int]]) -> list[bool]:
+        wanted = [
+            {"gateway": gateway_id, "replica": replica, "after": after} for gateway_id, replica, after in replicas
+        ]
+        found = {row["key"] for row in await self._database.fetch(self._queries["with_outcomes"], as_rows(wanted))}
+        return [str(number) in found for number in range(len(replicas))]
 
     async def _left_out(self, gateway_id: str, replica: str, after: int) -> DeliveryFilter:
         rows = await self._database.fetch(self._queries["left_out"], gateway_id, replica, after)

@@ -64,14 +64,6 @@ class GatewayIdentity:
     newest_only: bool
 
 
-@dataclass(frozen=True, slots=True)
-class TokenUse:
-    """A use of a token that was recorded."""
-
-    #: The number of the newest start-up calls of its gateway; None: it has never made any.
-    latest_calls: int | None = None
-
-
 class GatewayTokens:
     """The tokens of all gateways."""
 
@@ -81,7 +73,7 @@ class GatewayTokens:
         #: Tokens of gateways that connect at the same time are looked up in one statement (scenario S30).
         self._owners = gathered_rows(self._database, _QUERIES["token_owners"], "digest")
         #: Their use is confirmed in one statement, too, but for tokens that are locked or revoked.
-        self._uses = Gathered[str, TokenUse | None]("token-uses", self._confirm_unlocked)
+        self._uses = Gathered[str, bool]("token-uses", self._confirm_unlocked)
 
     @whole
     async def issue(self, organization: str, gateway_id: str) -> IssuedToken:
@@ -147,25 +139,18 @@ class GatewayTokens:
         digest = digest_of(token)
         return _identity(digest, await self._owners.ask(digest))
 
-    async def confirm_use(self, token_id: str) -> TokenUse | None:
-        """Record that the token was used now; None if it has been revoked or deleted.
+    async def confirm_use(self, token_id: str) -> bool:
+        """Record that the token was used now; False if it has been revoked or deleted.
 
         Call it after the connection is recorded: then either this call sees the revocation, or the revocation sees
         the connection.
         """
-        return await self._uses.ask(token_id) or await self._confirm_alone(token_id)
+        return await self._uses.ask(token_id) or await self._database.execute(_QUERIES["confirm_use"], token_id) == 1
 
-    async def _confirm_unlocked(self, token_ids: Sequence[str]) -> list[TokenUse | None]:
-        """Without those that are locked, or revoked."""
-        rows = await self._database.fetch_changed(_QUERIES["confirm_uses"], as_keys(token_ids))
-        confirmed = {row["id"]: TokenUse(row["latest_calls"]) for row in rows}
-        return [confirmed.get(token_id) for token_id in token_ids]
-
-    async def _confirm_alone(self, token_id: str) -> TokenUse | None:
-        if not await self._database.execute(_QUERIES["confirm_use"], token_id):
-            return None
-        rows = await self._database.fetch(_QUERIES["latest_calls"], token_id)
-        return TokenUse(rows[0]["number"] if rows else None)
+    async def _confirm_unlocked(self, token_ids: Sequence[str]) -> list[bool]:
+        """All of them, or as if none: which of them were left out is rarely worth a second question."""
+        confirmed = await self._database.execute(_QUERIES["confirm_uses"], as_keys(token_ids))
+        return [confirmed == len(set(token_ids))] * len(token_ids)
 
 
 async def owner_of(database: Database | Transaction, token: str) -> GatewayIdentity | None:

@@ -20,19 +20,11 @@ FROM gatecast_gateway_tokens AS t JOIN gatecast_gateways AS g ON g.id = t.gatewa
 WHERE t.digest IN (SELECT key FROM json_each($1)) AND t.revoked_at IS NULL
 
 -- name: confirm_uses
--- With the number of the newest start-up calls of its gateway, which the connection needs as well. A locked token,
--- perhaps one that is being revoked, is left out; the caller that needs it confirms it alone.
+-- A locked token, perhaps one that is being revoked, is left out; the caller that needs it confirms it alone.
 UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id IN (
     SELECT id FROM gatecast_gateway_tokens WHERE id IN (SELECT key FROM json_each($1)) AND revoked_at IS NULL
     ORDER BY id FOR NO KEY UPDATE SKIP LOCKED)
-RETURNING id, (SELECT s.number FROM gatecast_synchronizations AS s
-               WHERE s.gateway_id = gatecast_gateway_tokens.gateway_id) AS latest_calls
 
 -- name: confirm_use
 -- Waits for a revocation that is under way, and then finds the token revoked.
 UPDATE gatecast_gateway_tokens SET last_used_at = now() WHERE id = $1 AND revoked_at IS NULL
-
--- name: latest_calls
--- Read after that, because it waits.
-SELECT s.number FROM gatecast_gateway_tokens AS t JOIN gatecast_synchronizations AS s ON s.gateway_id = t.gateway_id
-WHERE t.id = $1

@@ -19,7 +19,7 @@ from uuid import UUID, uuid4
 
 from aiohttp import web
 
-from gatecast.controlplane.access.gateway_tokens import GatewayIdentity, GatewayTokens, TokenUse
+from gatecast.controlplane.access.gateway_tokens import GatewayIdentity, GatewayTokens
 from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
@@ -283,10 +283,9 @@ async def _serve(app: web.Application, handshake: Handshake, caller: _Caller) ->
     try:
         async with asyncio.timeout(ADMISSION_TIME_LIMIT):
             # The connection is recorded now, so a revocation from here on finds it; an earlier one is found here.
-            use = await context.tokens.confirm_use(caller.identity.token_id)
-        if use is None:
-            return refuse(401, "the api-key was revoked")
-        await _speak(app, handshake, caller, subscription, use)
+            if not await context.tokens.confirm_use(caller.identity.token_id):
+                return refuse(401, "the api-key was revoked")
+        await _speak(app, handshake, caller, subscription)
     finally:
         subscription.close()
     return Upgraded()
@@ -308,19 +307,15 @@ async def _subscribe(context: GatewayContext, caller: _Caller) -> Subscription:
     )
 
 
-async def _speak(
-    app: web.Application, handshake: Handshake, caller: _Caller, subscription: Subscription, use: TokenUse
-) -> None:
+async def _speak(app: web.Application, handshake: Handshake, caller: _Caller, subscription: Subscription) -> None:
     context = app[CONTEXT]
     if context.control_plane is None or caller.parameters.version is not Version.GATEWAY_V1:
         # A client of the other version gets an error that names the right one.
         with handshake.accept(SUBPROTOCOL) as socket:
             return await _converse(context, socket, caller, subscription, None)
-    with (
-        app[HOLDING].watch(caller.identity.gateway_id, use.latest_calls) as watch,
-        handshake.accept(SUBPROTOCOL) as socket,
-    ):
-        return await _converse(context, socket, caller, subscription, watch)
+    async with app[HOLDING].watch(caller.identity.gateway_id) as watch:
+        with handshake.accept(SUBPROTOCOL) as socket:
+            return await _converse(context, socket, caller, subscription, watch)
 
 
 async def _converse(

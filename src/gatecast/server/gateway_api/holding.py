@@ -10,8 +10,8 @@ from __future__ import annotations
 
 import asyncio
 from collections import defaultdict
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 
 from gatecast.controlplane.gateway_sync.synchronizations import (
     AT_MOST,
@@ -42,12 +42,12 @@ _HINT_TAKES = 0.05
 class Hold:
     """Whether the events of one connection wait, from values alone; all times in seconds of one monotonic clock.
 
-    `before` is the number of the gateway's newest calls when it connected: they belong to another connection.
+    `before` is what was known of the gateway's calls when it connected: they belong to another connection.
     """
 
-    def __init__(self, before: int | None, connected_at: float) -> None:
+    def __init__(self, before: Synchronization | None, connected_at: float) -> None:
         #: The number of the last calls before those of this connection.
-        self.number = before or 0
+        self.number = before.number if before else 0
         #: A gateway that has made calls before will make them again: nothing is sent before the first one.
         self._expects = before is not None
         self._connected_at = self._called_at = connected_at
@@ -88,7 +88,7 @@ class Hold:
 class Watch:
     """Watches the calls of one connection's gateway; opened with `Holding.watch`."""
 
-    def __init__(self, gateway_id: str, before: int | None, calls: Synchronizations) -> None:
+    def __init__(self, gateway_id: str, before: Synchronization | None, calls: Synchronizations) -> None:
         self.gateway_id = gateway_id
         self._clock = asyncio.get_running_loop().time
         self._hold = Hold(before, self._clock())
@@ -148,12 +148,12 @@ class Holding:
         self._clock = asyncio.get_running_loop().time
         delivery.on_hint = self._look
 
-    @contextmanager
-    def watch(self, gateway_id: str, before: int | None) -> Iterator[Watch]:
-        """Watch a connection before it is announced, so that its gateway has not made calls for it yet.
-
-        `before` is the number of its newest calls, read after the connection was recorded; None: it never made any.
-        """
+    @asynccontextmanager
+    async def watch(self, gateway_id: str) -> AsyncIterator[Watch]:
+        """Watch a connection before it is announced, so that its gateway has not made calls for it yet."""
+        before = None
+        with suppress(StorageError):
+            before = await self._calls.of_gateway(gateway_id)
         watch = Watch(gateway_id, before, self._calls)
         self._watches[gateway_id].append(watch)
         try:

@@ -40,9 +40,6 @@ class Database(Protocol):
     async def execute(self, query: LiteralString, *arguments: object) -> int:
         """How many rows a statement changed; it is a transaction of its own, repeated as by `repeated`."""
 
-    async def fetch_changed(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """What a statement that changes rows returns of them; otherwise as `execute`."""
-
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction, repeated if the database rolled it back for another one.
 

@@ -166,10 +166,8 @@ class Presence(Protocol):
         start: Position,
         resync_reason: str | None = None,
         newest_only: bool = False,
-    ) -> bool:
+    ) -> None:
         """Record a connection that will read the events after `start`, and make `start` the stored position.
-
-        True if it is certain that there is nothing to withhold from it; otherwise ask `Parking.withheld`.
 
         A slower live connection that shares the position continues to hold it back (scenario S13).
 

@@ -157,11 +157,8 @@ class JetStreamPresence:
         start: Position,
         resync_reason: str | None = None,
         newest_only: bool = False,
-    ) -> bool:
-        """Record a connection; the position moves to `start`, unless another live connection of it is slower.
-
-        False: what to withhold is kept outside the gateway's state.
-        """
+    ) -> None:
+        """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
         now = await self._stream.now()
         await repeated(partial(self._make_known, connection.pod_id))
 
@@ -171,7 +168,6 @@ class JetStreamPresence:
             gateway.state.connect(connection, start, resync_reason=resync_reason, newest_only=newest_only, now=now)
 
         await self._gateways.change(connection.gateway_id, work)
-        return False
 
     async def _make_known(self, pod_id: str) -> None:
         """Store a pod that was forgotten as one whose lease has expired, so that others find its connections."""

@@ -153,10 +153,6 @@ class PostgresDatabase:
 
         return await repeated(once)
 
-    async def fetch_changed(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """What a statement that changes rows returns of them; otherwise as `execute`."""
-        return await self.fetch(query, *arguments)
-
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction, repeated after a deadlock or a conflict."""
         return await repeated(work)

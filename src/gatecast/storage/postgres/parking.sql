@@ -2,6 +2,17 @@
 -- Nobody appends until this transaction ends.
 SELECT log_id, head FROM gatecast.gateway_streams WHERE gateway_id = $1 FOR NO KEY UPDATE
 
+-- name: with_outcomes
+-- Few have: those with an event that waits, was decided, or got its final outcome after their start. One look for each
+-- of those that connect at the same time, regardless of statistics.
+SELECT r.key FROM json_each($1) AS r
+     CROSS JOIN LATERAL (SELECT log_id FROM gatecast.gateway_streams
+                         WHERE gateway_id = json_extract_path_text(r.value, 'gateway') LIMIT 1) s
+WHERE EXISTS (
+    SELECT FROM gatecast.outcomes o WHERE o.log_id = s.log_id AND o.replica = json_extract_path_text(r.value, 'replica')
+      AND (o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
+           OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > json_extract_path_text(r.value, 'after')::bigint))
+
 -- name: entities
 -- The parked and held entities of a replica, and the decisions.
 SELECT DISTINCT o.kind, e.entity_type, e.entity_id

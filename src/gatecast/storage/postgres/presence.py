@@ -38,7 +38,7 @@ class PostgresPresence:
         #: Gateways that connect at the same time are looked up in one statement (scenario S30).
         self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
         #: They are recorded in one statement, except those that would wait for a lock.
-        self._connects = Gathered[ConnectRequest, bool | None]("connects", self._record_unlocked, writes=True)
+        self._connects = Gathered[ConnectRequest, bool]("connects", self._record_unlocked, writes=True)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """The pod's incarnation, once its lease lasts for `duration` from now."""
@@ -69,32 +69,28 @@ class PostgresPresence:
         start: Position,
         resync_reason: str | None = None,
         newest_only: bool = False,
-    ) -> bool:
+    ) -> None:
         """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
         request = ConnectRequest(
             connection=connection, start=start, resync_reason=resync_reason, newest_only=newest_only
         )
-        unhindered = await self._connects.ask(request)
-        if unhindered is None:
-            unhindered = (await self._connect([request], waits=True)).get(connection.connection_id)
-        if unhindered is None:
+        recorded = await self._connects.ask(request) or connection.connection_id in await self._connect(
+            [request], waits=True
+        )
+        if not recorded:
             await self.standing(connection.gateway_id, connection.replica)
             raise StorageUnavailable("the position that it may resume from has just changed")
         if newest_only:
             with contained("hint-lost"):
                 await self._database.fetch(QUERIES["hint_everything"])
-        return unhindered
 
-    async def _record_unlocked(self, requests: Sequence[ConnectRequest]) -> list[bool | None]:
-        """Whether each is unhindered; None: it was not recorded, and may be recorded alone."""
+    async def _record_unlocked(self, requests: Sequence[ConnectRequest]) -> list[bool]:
+        """Whether each was recorded; the others may be recorded alone."""
         recorded = await self._connect(requests, waits=False)
-        return [recorded.get(request.connection.connection_id) for request in requests]
+        return [request.connection.connection_id in recorded for request in requests]
 
-    async def _connect(self, requests: Sequence[ConnectRequest], *, waits: bool) -> dict[str, bool]:
-        """The ids of the connections that were recorded, each with whether it is unhindered.
-
-        Without `waits` none waits for a lock.
-        """
+    async def _connect(self, requests: Sequence[ConnectRequest], *, waits: bool) -> set[str]:
+        """The ids of the connections that were recorded; without `waits` none waits for a lock."""
         opened = [request.connection for request in requests]
         rows = await self._database.fetch(
             QUERIES["connect"],
@@ -111,7 +107,7 @@ class PostgresPresence:
             [request.resync_reason for request in requests],
             waits,
         )
-        return {row["connection_id"]: row["unhindered"] for row in rows}
+        return {row["connection_id"] for row in rows}
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move their positions."""

@@ -146,9 +146,9 @@ FROM unnest($1::text[], $2::text[]) WITH ORDINALITY AS r(gateway_id, replica, nu
 
 -- name: connect
 -- One row for each connection that was recorded.
-SELECT connection_id, unhindered
-FROM gatecast.connect_many_v3($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[],
-                              $6::text::text[], $7, $8::text::uuid[], $9::text::bigint[], $10, $11, $12)
+SELECT connection_id
+FROM gatecast.connect_many_v2($1::text::text[], $2::text::text[], $3::text::text[], $4::text::text[], $5::text::text[],
+                              $6::text::text[], $7, $8::text::uuid[], $9::text::bigint[], $10, $11, $12) AS c(connection_id)
 
 -- name: record_progress
 SELECT gatecast.record_progress_v2($1::text::text[], $2::text::text[], $3::text::text[], $4::text::uuid[],

@@ -218,10 +218,6 @@ class SqliteDatabase:
         """How many rows a statement changed; it is a transaction of its own."""
         return await self.write(lambda connection: change(connection, query, *arguments))
 
-    async def fetch_changed(self, query: LiteralString, *arguments: object) -> list[Row]:
-        """What a statement that changes rows returns of them; otherwise as `execute`."""
-        return await self.write(lambda connection: select_named(connection, query, *arguments))
-
     async def repeated(self, work: Callable[[], Awaitable[T]]) -> T:
         """The result of work that is one transaction, run once: with one writer at a time there are no deadlocks."""
         return await work()

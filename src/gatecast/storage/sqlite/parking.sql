@@ -2,6 +2,15 @@
 -- Nobody appends until this transaction ends: there is one writer at a time.
 SELECT log_id, head FROM gatecast_gateway_streams WHERE gateway_id = $1
 
+-- name: with_outcomes
+-- Few have: those with an event that waits, was decided, or got its final outcome after their start.
+SELECT r.key FROM json_each($1) AS r
+     JOIN gatecast_gateway_streams AS s ON s.gateway_id = json_extract_path_text(r.value, 'gateway')
+WHERE EXISTS (
+    SELECT 1 FROM gatecast_outcomes o WHERE o.log_id = s.log_id AND o.replica = json_extract_path_text(r.value, 'replica')
+      AND (o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
+           OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > CAST(json_extract_path_text(r.value, 'after') AS integer)))
+
 -- name: entities
 -- The parked and held entities of a replica, and the decisions.
 SELECT DISTINCT o.kind, e.entity_type, e.entity_id

@@ -44,7 +44,7 @@ class SqlitePresence:
         self._clock = clock
         #: Gateways that connect at the same time are looked up, and recorded, together (scenario S30).
         self._standings = Gathered[tuple[str, str], PositionState | None]("standings", self._look_up)
-        self._connects = Gathered[ConnectRequest, bool | GatecastError]("connects", self._record, writes=True)
+        self._connects = Gathered[ConnectRequest, GatecastError | None]("connects", self._record, writes=True)
 
     async def renew_lease(self, pod_id: str, duration: timedelta) -> UUID:
         """The pod's incarnation, once its lease lasts for `duration` from now."""
@@ -71,19 +71,18 @@ class SqlitePresence:
         start: Position,
         resync_reason: str | None = None,
         newest_only: bool = False,
-    ) -> bool:
+    ) -> None:
         """Record a connection; the position moves to `start`, unless another live connection of it is slower."""
         request = ConnectRequest(
             connection=connection, start=start, resync_reason=resync_reason, newest_only=newest_only
         )
-        answer = await self._connects.ask(request)
-        if isinstance(answer, GatecastError):
-            raise answer
-        return answer
+        refusal = await self._connects.ask(request)
+        if refusal is not None:
+            raise refusal
 
-    async def _record(self, requests: Sequence[ConnectRequest]) -> list[bool | GatecastError]:
-        """Whether each is unhindered, or why it was not recorded."""
-        return await self._database.write(lambda connection: [_recorded(connection, each) for each in requests])
+    async def _record(self, requests: Sequence[ConnectRequest]) -> list[GatecastError | None]:
+        """Why each was not recorded; None: it was."""
+        return await self._database.write(lambda connection: [_refusal(connection, each) for each in requests])
 
     async def record_progress(self, progress: Sequence[Progress]) -> None:
         """Store the progress of connections, and move their positions."""
@@ -197,17 +196,17 @@ def _standing(connection: sqlite3.Connection, gateway_id: str, replica: str) -> 
     return position_state(rows[0]) if rows else None
 
 
-def _recorded(connection: sqlite3.Connection, request: ConnectRequest) -> bool | GatecastError:
-    """Whether it is unhindered, or why this one was not recorded; the others are."""
+def _refusal(connection: sqlite3.Connection, request: ConnectRequest) -> GatecastError | None:
+    """Why this one was not recorded; the others are."""
     try:
         with part(connection):
-            return _connect(connection, request)
+            _connect(connection, request)
     except GatecastError as refusal:
         return refusal
+    return None
 
 
-def _connect(connection: sqlite3.Connection, request: ConnectRequest) -> bool:
-    """Record it; whether there is nothing to withhold from it."""
+def _connect(connection: sqlite3.Connection, request: ConnectRequest) -> None:
     opened, start = request.connection, request.start
     _check_place(connection, opened.gateway_id, start)
     key = (opened.gateway_id, opened.replica)
@@ -220,7 +219,6 @@ def _connect(connection: sqlite3.Connection, request: ConnectRequest) -> bool:
     change(connection, QUERIES["thin_passages"], *key, start.offset)
     by_whom = (opened.pod_id, opened.protocol, opened.remote, opened.token_id)
     change(connection, QUERIES["insert_connection"], opened.connection_id, *key, *by_whom, start.offset)
-    return not select(connection, QUERIES["hindering"], *key, start.offset)
 
 
 def _check_place(connection: sqlite3.Connection, gateway_id: str, start: Position) -> None:

@@ -64,14 +64,6 @@ INSERT OR REPLACE INTO gatecast_connections (connection_id, gateway_id, replica,
                                     sent, confirmed)
 VALUES ($1, $2, $3, $4, $5, $6, $7, now(), $8, $8)
 
--- name: hindering
--- Few have one: an event that waits, was decided, or got its final outcome after the start.
-SELECT 1 FROM gatecast_gateway_streams AS s JOIN gatecast_outcomes AS o ON o.log_id = s.log_id
-WHERE s.gateway_id = $1 AND o.replica = $2
-  AND (o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
-       OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > $3)
-LIMIT 1
-
 -- name: advance_connection
 -- A connection that reports is alive, even if its pod's lease ran out.
 UPDATE gatecast_connections SET sent = max(sent, $3), confirmed = max(confirmed, $4), released = false

@@ -245,12 +245,10 @@ async def connect(
     *,
     resync_reason: str | None = None,
     newest_only: bool = False,
-) -> bool:
+) -> None:
     """Connect at an offset of the current epoch."""
     position = Position(await epoch_of(storage), start)
-    return await storage.presence.connect(
-        connection, start=position, resync_reason=resync_reason, newest_only=newest_only
-    )
+    await storage.presence.connect(connection, start=position, resync_reason=resync_reason, newest_only=newest_only)
 
 
 async def progress_of(storage: Engine, connection: Connection, *, sent: int, confirmed: int) -> Progress:

@@ -13,7 +13,6 @@ from gatecast.events import Event, Position
 from gatecast.storage.contract import DeliveryFilter, DisconnectReason, Engine, Outcome, OutcomeKind, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
-    OTHER_GATEWAY,
     POD,
     EngineBackend,
     confirm,
@@ -183,30 +182,6 @@ class ParkingContract(EngineBackend):
                 await connect(storage, make_connection(f"connection-{name}", replica=name))
             await storage.parking.resolve(GATEWAY, "a", _ENTITY, retry=True)
             assert await storage.presence.pending_disconnects(POD) == {"connection-a": DisconnectReason.RESTARTING}
-
-    async def test_whoever_connects_is_told_to_ask_for_as_long_as_there_is_something_to_withhold(
-        self, tmp_path: Path
-    ) -> None:
-        """Alone and together with others; where it is not known, it asks in any case."""
-        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
-            await publish(storage, make_event(OTHER_GATEWAY))
-            knows = await connect(storage, make_connection("before"))
-            await self._parked(storage, 2)
-            await storage.outcomes.record([_outcome(4, OutcomeKind.APPLIED)])
-            assert not await connect(storage, make_connection("alone"), 5)
-            for name in ("first", "again"):
-                found = await asyncio.gather(
-                    connect(storage, make_connection(f"{name}-parked"), 5),
-                    connect(storage, make_connection(f"{name}-replica", replica="b")),
-                    connect(storage, make_connection(f"{name}-other", OTHER_GATEWAY)),
-                )
-                assert list(found) == [False, knows, knows]
-            await storage.parking.resolve(GATEWAY, "", _ENTITY, retry=False)
-            assert not await connect(storage, make_connection("decided"), 5)
-            await storage.parking.withheld(GATEWAY, "", after=5)
-            head = (await storage.presence.standing(GATEWAY, "")).head
-            assert not await connect(storage, make_connection("settled"), 1)
-            assert await connect(storage, make_connection("past it all"), head) is knows
 
     @pytest.mark.parametrize("first", [OutcomeKind.HELD, OutcomeKind.PARKED])
     async def test_a_copy_that_one_connection_held_may_be_rejected_by_another(

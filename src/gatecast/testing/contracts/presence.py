@@ -140,7 +140,7 @@ class PresenceContract(EngineBackend):
             assert issubclass(kinds.pop("bad"), Exception)
             assert kinds.pop("unknown") is UnknownGateway
             assert kinds.pop("past-the-end") is StorageUnavailable
-            assert set(kinds.values()) == {bool}
+            assert set(kinds.values()) == {type(None)}
             assert await _live(storage) == ["fast", "named", "slow"]
             assert await _live(storage, OTHER_GATEWAY) == ["other"]
             assert await stored_offset(storage) == 1

@@ -15,7 +15,7 @@ import pytest
 from aiohttp import web
 
 from gatecast import EventHub, Settings
-from gatecast.controlplane.access.gateway_tokens import GatewayTokens, TokenUse
+from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.encryption import Encryption
@@ -46,11 +46,11 @@ class _Gate:
     reached: asyncio.Event
     opened: asyncio.Event
 
-    async def pass_through(self, _token_id: str) -> TokenUse:
+    async def pass_through(self, _token_id: str) -> bool:
         """Signal that a request has arrived, and wait."""
         self.reached.set()
         await self.opened.wait()
-        return TokenUse()
+        return True
 
 
 @dataclass
@@ -168,8 +168,8 @@ async def test_the_answer_is_logged_once_and_when_it_is_given(sqlite_url: str) -
 async def test_whoever_is_refused_after_the_connection_was_recorded_is_answered(
     sqlite_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def revoked(_token_id: str) -> None:
-        pass
+    async def revoked(_token_id: str) -> bool:
+        return False
 
     async with _pod(sqlite_url) as pod:
         monkeypatch.setattr(pod.context.tokens, "confirm_use", revoked)

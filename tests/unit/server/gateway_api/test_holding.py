@@ -52,7 +52,7 @@ def test_a_client_that_never_calls_is_not_held() -> None:
 
 
 def test_calls_of_an_earlier_connection_say_nothing_of_this_one() -> None:
-    hold = Hold(7, 100.0)
+    hold = Hold(seen(7), 100.0)
     hold.note(seen(7, called=1.0), 100.1)
     assert (hold.synchronizes, hold.holds(100.7)) == (False, False)
     hold.note(seen(8), 100.2)
@@ -60,7 +60,7 @@ def test_calls_of_an_earlier_connection_say_nothing_of_this_one() -> None:
 
 
 def test_a_gateway_that_has_called_before_is_held_until_it_calls_again_or_does_not() -> None:
-    hold = Hold(7, 100.0)
+    hold = Hold(seen(7), 100.0)
     assert hold.holds(100.0)
     assert not hold.holds(100.0 + FIRST_CALL_WITHIN.total_seconds())
 
@@ -148,35 +148,32 @@ async def _becomes(condition: Callable[[], bool]) -> None:
 
 
 async def test_calls_hold_the_connection_of_their_gateway_on_whichever_pod_they_arrive(url: str) -> None:
-    async with _two_pods(url) as (here, there, gateway):
-        with here.watch(gateway, None) as watch, here.watch("another", None) as other:
-            running = asyncio.create_task(watch.run())
-            await there.called(gateway, Call.FIRST)
-            await _becomes(lambda: watch.holds)
-            await there.called(gateway, Call.OTHER)
-            await here.called(gateway, Call.LIST)
-            assert (watch.holds, other.holds) == (True, False)
-            await there.called(gateway, Call.LAST)
-            await running
-            assert (watch.holds, watch.synchronizes) == (False, True)
+    async with _two_pods(url) as (here, there, gateway), here.watch(gateway) as watch, here.watch("another") as other:
+        running = asyncio.create_task(watch.run())
+        await there.called(gateway, Call.FIRST)
+        await _becomes(lambda: watch.holds)
+        await there.called(gateway, Call.OTHER)
+        await here.called(gateway, Call.LIST)
+        assert (watch.holds, other.holds) == (True, False)
+        await there.called(gateway, Call.LAST)
+        await running
+        assert (watch.holds, watch.synchronizes) == (False, True)
 
 
 async def test_where_the_call_reaches_the_connections_own_pod_nothing_is_sent_from_that_instant(url: str) -> None:
-    async with _two_pods(url) as (here, _, gateway):
-        with here.watch(gateway, None) as watch:
-            calling = asyncio.create_task(here.called(gateway, Call.FIRST))
-            await asyncio.sleep(0)
-            held = watch.holds
-            await calling
-            assert held
+    async with _two_pods(url) as (here, _, gateway), here.watch(gateway) as watch:
+        calling = asyncio.create_task(here.called(gateway, Call.FIRST))
+        await asyncio.sleep(0)
+        held = watch.holds
+        await calling
+        assert held
 
 
 async def test_a_connection_without_calls_is_over_soon(url: str) -> None:
-    async with _two_pods(url) as (here, _, gateway):
-        with here.watch(gateway, None) as watch:
-            await watch.run()
-            assert watch.over.done()
-            assert not watch.synchronizes
+    async with _two_pods(url) as (here, _, gateway), here.watch(gateway) as watch:
+        await watch.run()
+        assert watch.over.done()
+        assert not watch.synchronizes
 
 
 async def test_what_was_called_before_is_kept(url: str) -> None:

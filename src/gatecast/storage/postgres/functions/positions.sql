@@ -251,31 +251,6 @@ BEGIN
     END IF;
 END $$;
 
--- As `connect_many_v2`; and whether there is nothing to withhold from each connection that was recorded. There is for few:
--- those with an event that waits, was decided, or got its final outcome after their start. Asked in a statement after the
--- one that locks the positions: a decision was taken before, and is seen, or it comes later, and ends the connection.
-CREATE OR REPLACE FUNCTION gatecast.connect_many_v3(
-    p_gateway_ids text[], p_replicas text[], p_connection_ids text[], p_pod_ids text[], p_protocols text[],
-    p_remotes text[], p_token_ids text[], p_epochs uuid[], p_starts bigint[], p_newest_only boolean[],
-    p_resync_reasons text[], p_waits boolean
-) RETURNS TABLE (connection_id text, unhindered boolean) LANGUAGE plpgsql
-SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off
-SET plan_cache_mode = force_generic_plan AS $$
-DECLARE
-    recorded text[] := ARRAY(SELECT gatecast.connect_many_v2(
-        p_gateway_ids, p_replicas, p_connection_ids, p_pod_ids, p_protocols, p_remotes, p_token_ids, p_epochs, p_starts,
-        p_newest_only, p_resync_reasons, p_waits));
-BEGIN
-    RETURN QUERY SELECT u.connection_id, NOT EXISTS (
-        SELECT FROM gatecast.outcomes o
-        WHERE o.log_id = (SELECT s.log_id FROM gatecast.gateway_streams s WHERE s.gateway_id = u.gateway_id)
-          AND o.replica = u.replica
-          AND (o.kind IN ('parked', 'undeliverable', 'held', 'retried', 'skipped')
-               OR o.kind IN ('released', 'rejected', 'omitted') AND o."offset" > u.start))
-    FROM unnest(p_gateway_ids, p_replicas, p_connection_ids, p_starts) AS u(gateway_id, replica, connection_id, start)
-    WHERE u.connection_id = ANY (recorded);
-END $$;
-
 -- Store how far connections have come, and when events passed which hop (see passages): row i of p_offsets holds, for
 -- each hop, after and through, and row i of p_instants first and last. With p_remove forget the connections. Losing this
 -- at a crash only repeats events, so it does not wait for the disk.

@@ -107,14 +107,16 @@ def _turn(path: Path) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test to its end."""
+    """Run a coroutine test to its end, in a loop of its own, or in the one that its fixtures keep."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     # A test that is marked with a longer limit, or with 0 for none, has that one.
     marked = pyfuncitem.get_closest_marker("timeout")
     limit = max(TEST_TIME_LIMIT, marked.args[0] or math.inf) if marked else TEST_TIME_LIMIT
-    asyncio.run(_within_limit(limit, pyfuncitem.obj, arguments))
+    kept = pyfuncitem.funcargs.get("long_runner")
+    run = kept.run if isinstance(kept, asyncio.Runner) else asyncio.run
+    run(_within_limit(limit, pyfuncitem.obj, arguments))
     return True
 
 

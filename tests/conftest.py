@@ -42,14 +42,25 @@ _ROOM = 4 << 30
 #: Whole database servers, and databases with everything that the control plane stores.
 _SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
 
+#: Files of half a minute and more, and folders with such files.
 _LONGEST_FIRST = (
+    "acceptance/test_desired_state_faults.py",
+    "acceptance/test_control_plane.py",
+    "acceptance/test_connect_storm.py",
+    "acceptance/test_verify.py",
+    "browser/test_every_page.py",
+    "browser/test_console.py",
+    "browser/test_live_pages.py",
+    "contract/outbox/test_move_log_to_stream.py",
+    "contract/test_storage_postgres.py",
+    "contract/test_every_control_plane_statement.py",
+    "unit/cli/bench",
+    "unit/server/admin_api/test_hostile_input.py",
     "acceptance",
     "simulation",
     "contract",
     "browser",
     "plans",
-    "unit/cli/bench",
-    "unit/server/admin_api/test_hostile_input.py",
 )
 
 #: The first version of PostgreSQL in which CREATE DATABASE chooses how the template is copied.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import inspect
 import itertools
@@ -22,7 +23,7 @@ from hypothesis import settings
 from gatecast.testing.processes.programs import etcd_program, pgbouncer_program, postgres_programs
 
 if TYPE_CHECKING:
-    # Whoever hands tests out to others and runs none imports none of it; a fixture imports what it uses.
+    # The process that hands tests out to others runs none, and imports none of it: a fixture imports what it uses.
     from gatecast.testing.postgres_server import PostgresServer
     from gatecast.testing.processes.pod_template import PodTemplate
 
@@ -81,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # What is imported and collected stays: looking through it for garbage, again and again, is a quarter of that time.
     gc.disable()
+    # At the very end it is no use to look through everything that is dropped anyway.
+    atexit.register(gc.freeze)
 
 
 def pytest_collection_finish() -> None:

@@ -14,17 +14,17 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from hypothesis import settings
 
-from gatecast.storage.connect import open_storage
-from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.given_server import installed_servers, server_for_tests
-from gatecast.testing.processes.patroni import etcd_program
-from gatecast.testing.processes.pgbouncer import pgbouncer_program
-from gatecast.testing.processes.pod_template import PodTemplate, shared_template
+from gatecast.testing.processes.programs import etcd_program, pgbouncer_program, postgres_programs
+
+if TYPE_CHECKING:
+    # Whoever hands tests out to others and runs none imports none of it; a fixture imports what it uses.
+    from gatecast.testing.postgres_server import PostgresServer
+    from gatecast.testing.processes.pod_template import PodTemplate
 
 # How long one example takes says how loaded the machine is.
 settings.register_profile("untimed", deadline=None)
@@ -38,8 +38,6 @@ TEST_TIME_LIMIT = 240.0
 #: What the tests write goes here if there is room for it: no test needs a disk, and a database costs a quarter of it.
 _MEMORY = Path("/dev/shm")  # noqa: S108 - files in it have names of their own
 _ROOM = 4 << 30
-
-_MIGRATIONS = ("gatecast.controlplane.migrations",)
 
 #: Whole database servers, and databases with everything that the control plane stores.
 _SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
@@ -75,8 +73,7 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on, but no more among what was imported and collected."""
-    gc.collect()
+    """Look for garbage from now on, but not among what was imported and collected."""
     gc.freeze()
     gc.enable()
 
@@ -88,7 +85,8 @@ def _interrupt(*_: object) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that workers end at the same time; and mark what is done in no time."""
-    items.sort(key=_turn)
+    turns = {path: _turn(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: turns[item.path])
     for item in items:
         if _is_slow(item):
             item.add_marker("slow")
@@ -101,8 +99,8 @@ def _is_slow(item: pytest.Item) -> bool:
     return on_server or not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
-def _turn(item: pytest.Item) -> int:
-    place = item.path.relative_to(Path(__file__).parent).as_posix()
+def _turn(path: Path) -> int:
+    place = path.relative_to(Path(__file__).parent).as_posix()
     turns = (turn for turn, long in enumerate(_LONGEST_FIRST) if place.startswith(long))
     return next(turns, len(_LONGEST_FIRST))
 
@@ -128,6 +126,8 @@ async def _within_limit(limit: float, test: Callable[..., Awaitable[None]], argu
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
+    from gatecast.testing.processes.given_server import server_for_tests  # noqa: PLC0415 - see above
+
     assert pytestconfig.option.markexpr != "not slow", "mark this test as slow: it starts a server"
     with server_for_tests() as server:
         yield server
@@ -136,6 +136,8 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def pod_template() -> PodTemplate | Sequence[str]:
     """What starts pods as copies of one process: the `command` of `Pods`."""
+    from gatecast.testing.processes.pod_template import shared_template  # noqa: PLC0415 - see above
+
     return shared_template()
 
 
@@ -154,6 +156,8 @@ def new_postgres_database(postgres: PostgresServer) -> Iterator[NewDatabase]:
 
     All this goes over one connection that stays open.
     """
+    import psycopg  # noqa: PLC0415 - see above
+
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         # Files are copied in half the time that it takes to write them to the log. Before 15 there is no other way.
         copying = " STRATEGY file_copy" if connection.info.server_version >= _CHOOSES_STRATEGY else ""
@@ -192,7 +196,10 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _migrate(url: str) -> None:
-    async with open_storage(url, send_hints=False, extra_migrations=_MIGRATIONS) as opened:
+    from gatecast.controlplane.migrations import MIGRATIONS  # noqa: PLC0415 - see above
+    from gatecast.storage.connect import open_storage  # noqa: PLC0415 - see above
+
+    async with open_storage(url, send_hints=False, extra_migrations=MIGRATIONS) as opened:
         await opened.storage.database.migrate()
 
 
@@ -213,7 +220,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def pytest_report_header() -> str | None:
     """What is left out, because this system lacks it."""
     found = {
-        "postgresql": bool(installed_servers()),
+        "postgresql": bool(postgres_programs()),
         "pgbouncer": pgbouncer_program() is not None,
         "etcd-server": etcd_program() is not None,
     }

@@ -17,6 +17,7 @@ import pytest
 from gatecast import Action, Event, EventHub
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import MAX_PAYLOAD_BYTES
@@ -29,7 +30,6 @@ from gatecast.server.gateway_api import gateway_socket
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import GatewayTls
 from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.eventually import PATIENCE, eventually

@@ -12,8 +12,8 @@ from urllib.parse import urlsplit
 import asyncpg
 import pytest
 
+from gatecast.controlplane.migrations import MIGRATIONS as CONTROL_PLANE
 from gatecast.errors import DatabaseUnsuitable, SettingInvalid, StorageUnavailable
-from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE
 from gatecast.storage.connect import open_storage
 from gatecast.storage.migrations import SchemaNeed
 from gatecast.storage.postgres import PostgresStorage, dialing

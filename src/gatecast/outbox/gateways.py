@@ -55,6 +55,17 @@ class GatewayQueue:
         return self.events == len(self.event_ids)
 
 
+@dataclass(frozen=True, slots=True)
+class _Ends:
+    """How far a gateway's log in the outbox, and its log, go."""
+
+    outbox: int
+    #: Events of the log past those that are recorded as forwarded.
+    past_mark: int
+    #: Ids of the first entries that are not recorded as forwarded.
+    waiting: tuple[UUID, ...]
+
+
 class OutboxGateways:
     """The gateways of an outbox, one at a time: no cost depends on the other gateways."""
 
@@ -104,15 +115,35 @@ class OutboxGateways:
         return read
 
     async def published(self, gateway_id: str) -> int:
-        """How many events were ever published to it: through the outbox, or, if those are more, to its log.
+        """How many events were ever published to it: through the outbox, or into its log without the outbox.
+
+        The log has events without the outbox if others publish there, or if the outbox was restored from a backup.
 
         Raises:
             UnknownGateway: the gateway is not registered in the outbox.
         """
-        here, there = await end_of(self._outbox.log, gateway_id), 0
+        while (ends := await self._ends(gateway_id)) is not None:
+            # Some of those that wait are in the log, and that is not recorded yet.
+            arrived = await self._log.find(gateway_id, ends.waiting) if ends.past_mark else {}
+            if ends == await self._ends(gateway_id):
+                return ends.outbox + max(0, ends.past_mark - len(arrived))
+        raise UnknownGateway(gateway_id)
+
+    async def _ends(self, gateway_id: str) -> _Ends | None:
+        mark = await self._records.mark(gateway_id)
+        read = await self._read(gateway_id, mark.forwarded if mark is not None else 0, _ENTRIES)
+        if read is None:
+            return None
+        if mark is not None and mark.outbox_log != read.log_id:
+            # Registered again: a log that is still there is an earlier one, and goes.
+            return _Ends(read.head, 0, ())
+        # Entries that were left out never got into the log, and a log that was lost began anew.
+        forwarded = min(mark.forwarded, mark.log_head) if mark is not None else 0
+        log_end = 0
         with suppress(UnknownGateway):
-            there = await end_of(self._log, gateway_id)
-        return max(here, there)
+            log_end = await end_of(self._log, gateway_id)
+        waiting = tuple(UUID(int=entry.event_id.int) for entry in read.events)
+        return _Ends(read.head, max(0, log_end - forwarded), waiting)
 
     async def status(
         self,

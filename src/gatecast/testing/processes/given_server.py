@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from gatecast.storage.postgres.dialing import OLDEST_VERSION
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.programs import postgres_programs
 from gatecast.testing.tcp_proxy import Address
 
 _PORT = 5432
@@ -74,7 +75,5 @@ def server_for_tests() -> PostgresServer:
 
 
 def installed_servers() -> dict[int, Path]:
-    """The programs of each version that the operating system has, where Debian puts them: 14 and newer."""
-    found = (each.parent for each in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb"))
-    folders = {int(each.parent.name): each for each in found}
-    return {version: folder for version, folder in sorted(folders.items()) if version >= OLDEST_VERSION}
+    """The programs of each version that the operating system has: 14 and newer."""
+    return {version: folder for version, folder in postgres_programs().items() if version >= OLDEST_VERSION}

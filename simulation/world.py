@@ -558,6 +558,7 @@ class SimulatedWorld:
         decided = not rows.waiting()
         return (
             decided
+            and not self._is_under_way()
             and len(self._tasks) == len(self.gateways) + 1
             and all(
                 (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
@@ -567,6 +568,17 @@ class SimulatedWorld:
                 and self.history.has_everything(gateway.gateway_id, rows.epoch)
                 for gateway in self.gateways
             )
+        )
+
+    def _is_under_way(self) -> bool:
+        """Whether something was sent that nobody confirmed: a connection that breaks unnoticed is given up later.
+
+        What came over it may have been removed meanwhile; the next connection is told of that.
+        """
+        return any(
+            subscription.progress.confirmed < subscription.progress.sent
+            for pod in self.pods
+            for subscription in pod.delivery.subscriptions
         )
 
     def _explain_unrest(self) -> None:

@@ -27,9 +27,8 @@ async def test_p3_the_pod_that_forwards_is_killed_while_events_wait_and_none_is_
     nats: NatsServer, stream_site: Site
 ) -> None:
     """The log is away for a while, under load from both pods; what both have accepted, the other pod forwards."""
-    host, _, port = nats.address.partition(":")
     async with AsyncExitStack() as stack:
-        way = await stack.enter_async_context(TcpProxy((host, int(port))))
+        way = await stack.enter_async_context(TcpProxy(nats.socket))
         site = Site(database=stream_site.database.replace(nats.address, way.address), outbox=stream_site.outbox)
         deployment = await stack.enter_async_context(Deployment(site))
         [dying] = await deployment.start("dying")

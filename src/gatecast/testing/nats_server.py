@@ -38,9 +38,14 @@ class NatsServer:
         """Host and port."""
         return f"127.0.0.1:{self.port}"
 
-    def url(self, stream: str) -> str:
-        """The database URL of a stream of which this server keeps the only copy."""
-        return f"nats://{self.address}/{stream}?replicas=1"
+    @property
+    def socket(self) -> tuple[str, int]:
+        """The same, for a proxy that leads to it."""
+        return "127.0.0.1", self.port
+
+    def url(self, stream: str, *, address: str = "") -> str:
+        """The database URL of a stream of which this server keeps the only copy; `address` is that of a proxy."""
+        return f"nats://{address or self.address}/{stream}?replicas=1"
 
     def start(self) -> None:
         """Return when it listens."""

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
 from gatecast.errors import GatecastError, StorageUnavailable
 from gatecast.events import Action, Event, Position
@@ -563,7 +562,7 @@ class SimulatedWorld:
             and all(
                 (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
                 and cursor.epoch == rows.epoch
-                and (cursor.resync_reason != PARKED or gateway.version is Version.GATEWAY_V1)
+                and (not cursor.resync_reason or gateway.version is Version.GATEWAY_V1)
                 and cursor.confirmed == rows.streams[gateway.gateway_id].head
                 and self.history.has_everything(gateway.gateway_id, rows.epoch)
                 for gateway in self.gateways

@@ -55,17 +55,6 @@ class GatewayQueue:
         return self.events == len(self.event_ids)
 
 
-@dataclass(frozen=True, slots=True)
-class _Ends:
-    """How far a gateway's log in the outbox, and its log, go."""
-
-    outbox: int
-    #: Events of the log past those that are recorded as forwarded.
-    past_mark: int
-    #: Ids of the first entries that are not recorded as forwarded.
-    waiting: tuple[UUID, ...]
-
-
 class OutboxGateways:
     """The gateways of an outbox, one at a time: no cost depends on the other gateways."""
 
@@ -122,28 +111,23 @@ class OutboxGateways:
         Raises:
             UnknownGateway: the gateway is not registered in the outbox.
         """
-        while (ends := await self._ends(gateway_id)) is not None:
-            # Some of those that wait are in the log, and that is not recorded yet.
-            arrived = await self._log.find(gateway_id, ends.waiting) if ends.past_mark else {}
-            if ends == await self._ends(gateway_id):
-                return ends.outbox + max(0, ends.past_mark - len(arrived))
-        raise UnknownGateway(gateway_id)
-
-    async def _ends(self, gateway_id: str) -> _Ends | None:
         mark = await self._records.mark(gateway_id)
-        read = await self._read(gateway_id, mark.forwarded if mark is not None else 0, _ENTRIES)
-        if read is None:
-            return None
-        if mark is not None and mark.outbox_log != read.log_id:
-            # Registered again: a log that is still there is an earlier one, and goes.
-            return _Ends(read.head, 0, ())
-        # Entries that were left out never got into the log, and a log that was lost began anew.
-        forwarded = min(mark.forwarded, mark.log_head) if mark is not None else 0
         log_end = 0
         with suppress(UnknownGateway):
             log_end = await end_of(self._log, gateway_id)
-        waiting = tuple(UUID(int=entry.event_id.int) for entry in read.events)
-        return _Ends(read.head, max(0, log_end - forwarded), waiting)
+        # Afterwards, so that it shows every entry that was in the log by then.
+        read = await self._read(gateway_id, mark.forwarded if mark is not None else 0, _ENTRIES)
+        if read is None:
+            raise UnknownGateway(gateway_id)
+        if mark is not None and mark.outbox_log != read.log_id:
+            # Registered again: a log that is still there is an earlier one, and goes.
+            return read.head
+        # Entries that were left out never got into the log, and a log that was lost began anew.
+        recorded = min(mark.forwarded, mark.log_head) if mark is not None else 0
+        past_mark = max(0, log_end - recorded)
+        waiting = [UUID(int=entry.event_id.int) for entry in read.events[:past_mark]]
+        arrived = await self._log.find(gateway_id, waiting) if waiting else {}
+        return read.head + past_mark - sum(position.offset <= log_end for position in arrived.values())
 
     async def status(
         self,

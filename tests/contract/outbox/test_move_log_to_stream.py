@@ -726,8 +726,7 @@ async def test_nats_is_lost_while_nobody_may_publish(
 ) -> None:
     """It is not known whether the log has arrived, so nobody publishes until the command is repeated, or undone."""
     await _takes_events(database_url)
-    host, _, port = server.address.partition(":")
-    async with TcpProxy((host, int(port))) as way:
+    async with TcpProxy(server.socket) as way:
         far = server.url(f"O{uuid4().hex}").replace(server.address, way.address)
         finish = Arrival.finish
 

@@ -160,9 +160,13 @@ def pod_template() -> PodTemplate | Sequence[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """A migrated, empty database to make copies of; nobody else may connect to it."""
+    import psycopg  # noqa: PLC0415 - see above
+
     name = "migrated_template"
     asyncio.run(postgres.create_database(name))
     asyncio.run(_migrate(postgres.url(name)))
+    # The first to connect writes down what PostgreSQL must know of the tables; the copies have that file, too.
+    psycopg.connect(postgres.url(name)).close()
     return name
 
 

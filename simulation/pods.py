@@ -100,6 +100,11 @@ class SimulatedPod:
         await self.delivery.__aenter__()
         self.accepting = True
 
+    @property
+    def is_greeting(self) -> bool:
+        """Whether a connection begins: its gateway has not been told yet where it continues."""
+        return len(self._serving) > len(self.sessions)
+
     async def drain(self) -> None:
         """Stop in an orderly way."""
         self.accepting = False

@@ -570,14 +570,14 @@ class SimulatedWorld:
         )
 
     def _is_under_way(self) -> bool:
-        """Whether something was sent that nobody confirmed: a connection that breaks unnoticed is given up later.
+        """Whether a connection begins, or something was sent that nobody confirmed.
 
-        What came over it may have been removed meanwhile; the next connection is told of that.
+        A connection that breaks unnoticed is given up later. What came over it may have been removed meanwhile; the
+        next connection is told of that.
         """
         return any(
-            subscription.progress.confirmed < subscription.progress.sent
+            pod.is_greeting or any(each.progress.confirmed < each.progress.sent for each in pod.delivery.subscriptions)
             for pod in self.pods
-            for subscription in pod.delivery.subscriptions
         )
 
     def _explain_unrest(self) -> None:

@@ -11,7 +11,6 @@ from enum import StrEnum
 from typing import Any, TypeAlias
 from uuid import UUID
 
-from gatecast.delivery.resume import PARKED
 from gatecast.delivery.retention import clean_up
 from gatecast.errors import GatecastError, StorageUnavailable
 from gatecast.events import Action, Event, Position
@@ -558,15 +557,27 @@ class SimulatedWorld:
         decided = not rows.waiting()
         return (
             decided
+            and not self._is_under_way()
             and len(self._tasks) == len(self.gateways) + 1
             and all(
                 (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
                 and cursor.epoch == rows.epoch
-                and (cursor.resync_reason != PARKED or gateway.version is Version.GATEWAY_V1)
+                and (not cursor.resync_reason or gateway.version is Version.GATEWAY_V1)
                 and cursor.confirmed == rows.streams[gateway.gateway_id].head
                 and self.history.has_everything(gateway.gateway_id, rows.epoch)
                 for gateway in self.gateways
             )
+        )
+
+    def _is_under_way(self) -> bool:
+        """Whether something was sent that nobody confirmed: a connection that breaks unnoticed is given up later.
+
+        What came over it may have been removed meanwhile; the next connection is told of that.
+        """
+        return any(
+            subscription.progress.confirmed < subscription.progress.sent
+            for pod in self.pods
+            for subscription in pod.delivery.subscriptions
         )
 
     def _explain_unrest(self) -> None:

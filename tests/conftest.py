@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import inspect
 import itertools
@@ -14,17 +15,17 @@ import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
 from hypothesis import settings
 
-from gatecast.storage.connect import open_storage
-from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.given_server import installed_servers, server_for_tests
-from gatecast.testing.processes.patroni import etcd_program
-from gatecast.testing.processes.pgbouncer import pgbouncer_program
-from gatecast.testing.processes.pod_template import PodTemplate, shared_template
+from gatecast.testing.processes.programs import etcd_program, pgbouncer_program, postgres_programs
+
+if TYPE_CHECKING:
+    # The process that hands tests out to others runs none, and imports none of it: a fixture imports what it uses.
+    from gatecast.testing.postgres_server import PostgresServer
+    from gatecast.testing.processes.pod_template import PodTemplate
 
 # How long one example takes says how loaded the machine is.
 settings.register_profile("untimed", deadline=None)
@@ -39,19 +40,28 @@ TEST_TIME_LIMIT = 240.0
 _MEMORY = Path("/dev/shm")  # noqa: S108 - files in it have names of their own
 _ROOM = 4 << 30
 
-_MIGRATIONS = ("gatecast.controlplane.migrations",)
-
 #: Whole database servers, and databases with everything that the control plane stores.
 _SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
 
+#: Files of half a minute and more, and folders with such files.
 _LONGEST_FIRST = (
+    "acceptance/test_desired_state_faults.py",
+    "acceptance/test_control_plane.py",
+    "acceptance/test_connect_storm.py",
+    "acceptance/test_verify.py",
+    "browser/test_every_page.py",
+    "browser/test_console.py",
+    "browser/test_live_pages.py",
+    "contract/outbox/test_move_log_to_stream.py",
+    "contract/test_storage_postgres.py",
+    "contract/test_every_control_plane_statement.py",
+    "unit/cli/bench",
+    "unit/server/admin_api/test_hostile_input.py",
     "acceptance",
     "simulation",
     "contract",
     "browser",
     "plans",
-    "unit/cli/bench",
-    "unit/server/admin_api/test_hostile_input.py",
 )
 
 #: The first version of PostgreSQL in which CREATE DATABASE chooses how the template is copied.
@@ -72,11 +82,12 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # What is imported and collected stays: looking through it for garbage, again and again, is a quarter of that time.
     gc.disable()
+    # At the very end it is no use to look through everything that is dropped anyway.
+    atexit.register(gc.freeze)
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on, but no more among what was imported and collected."""
-    gc.collect()
+    """Look for garbage from now on, but not among what was imported and collected."""
     gc.freeze()
     gc.enable()
 
@@ -88,7 +99,8 @@ def _interrupt(*_: object) -> None:
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Begin with what takes long, so that workers end at the same time; and mark what is done in no time."""
-    items.sort(key=_turn)
+    turns = {path: _turn(path) for path in {item.path for item in items}}
+    items.sort(key=lambda item: turns[item.path])
     for item in items:
         if _is_slow(item):
             item.add_marker("slow")
@@ -101,22 +113,24 @@ def _is_slow(item: pytest.Item) -> bool:
     return on_server or not _SLOW_FIXTURES.isdisjoint(getattr(item, "fixturenames", ()))
 
 
-def _turn(item: pytest.Item) -> int:
-    place = item.path.relative_to(Path(__file__).parent).as_posix()
+def _turn(path: Path) -> int:
+    place = path.relative_to(Path(__file__).parent).as_posix()
     turns = (turn for turn, long in enumerate(_LONGEST_FIRST) if place.startswith(long))
     return next(turns, len(_LONGEST_FIRST))
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test to its end."""
+    """Run a coroutine test to its end, in a loop of its own, or in the one that its fixtures keep."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     # A test that is marked with a longer limit, or with 0 for none, has that one.
     marked = pyfuncitem.get_closest_marker("timeout")
     limit = max(TEST_TIME_LIMIT, marked.args[0] or math.inf) if marked else TEST_TIME_LIMIT
-    asyncio.run(_within_limit(limit, pyfuncitem.obj, arguments))
+    kept = pyfuncitem.funcargs.get("long_runner")
+    run = kept.run if isinstance(kept, asyncio.Runner) else asyncio.run
+    run(_within_limit(limit, pyfuncitem.obj, arguments))
     return True
 
 
@@ -128,6 +142,8 @@ async def _within_limit(limit: float, test: Callable[..., Awaitable[None]], argu
 @pytest.fixture(scope="session")
 def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
     """One PostgreSQL for every test that does not kill it. It is not asked to survive a power cut."""
+    from gatecast.testing.processes.given_server import server_for_tests  # noqa: PLC0415 - see above
+
     assert pytestconfig.option.markexpr != "not slow", "mark this test as slow: it starts a server"
     with server_for_tests() as server:
         yield server
@@ -136,15 +152,21 @@ def postgres(pytestconfig: pytest.Config) -> Iterator[PostgresServer]:
 @pytest.fixture(scope="session")
 def pod_template() -> PodTemplate | Sequence[str]:
     """What starts pods as copies of one process: the `command` of `Pods`."""
+    from gatecast.testing.processes.pod_template import shared_template  # noqa: PLC0415 - see above
+
     return shared_template()
 
 
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """A migrated, empty database to make copies of; nobody else may connect to it."""
+    import psycopg  # noqa: PLC0415 - see above
+
     name = "migrated_template"
     asyncio.run(postgres.create_database(name))
     asyncio.run(_migrate(postgres.url(name)))
+    # The first to connect writes down what PostgreSQL must know of the tables; the copies have that file, too.
+    psycopg.connect(postgres.url(name)).close()
     return name
 
 
@@ -154,6 +176,8 @@ def new_postgres_database(postgres: PostgresServer) -> Iterator[NewDatabase]:
 
     All this goes over one connection that stays open.
     """
+    import psycopg  # noqa: PLC0415 - see above
+
     with psycopg.connect(postgres.url(), autocommit=True) as connection:
         # Files are copied in half the time that it takes to write them to the log. Before 15 there is no other way.
         copying = " STRATEGY file_copy" if connection.info.server_version >= _CHOOSES_STRATEGY else ""
@@ -192,7 +216,10 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 async def _migrate(url: str) -> None:
-    async with open_storage(url, send_hints=False, extra_migrations=_MIGRATIONS) as opened:
+    from gatecast.controlplane.migrations import MIGRATIONS  # noqa: PLC0415 - see above
+    from gatecast.storage.connect import open_storage  # noqa: PLC0415 - see above
+
+    async with open_storage(url, send_hints=False, extra_migrations=MIGRATIONS) as opened:
         await opened.storage.database.migrate()
 
 
@@ -213,7 +240,7 @@ def database_url(request: pytest.FixtureRequest) -> str:
 def pytest_report_header() -> str | None:
     """What is left out, because this system lacks it."""
     found = {
-        "postgresql": bool(installed_servers()),
+        "postgresql": bool(postgres_programs()),
         "pgbouncer": pgbouncer_program() is not None,
         "etcd-server": etcd_program() is not None,
     }

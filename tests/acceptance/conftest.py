@@ -12,7 +12,7 @@ import pytest
 from gatecast.testing.nats_server import NatsServer, nats_server
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Site
-from gatecast.testing.processes.patroni import etcd_program
+from gatecast.testing.processes.programs import etcd_program
 
 _numbers = itertools.count(1)
 

@@ -17,7 +17,7 @@ from aiohttp import WSMsgType
 from gatecast import Action, Event, EventHub, Settings
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
-from gatecast.server.pod import MIGRATIONS
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.testing.doubles.raw_connection import CONNECT_PATH, RawConnection
 from gatecast.testing.doubles.recording_gateway import RecordingGateway
 from gatecast.testing.pods import RunningPod

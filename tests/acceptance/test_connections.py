@@ -5,13 +5,15 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 from collections.abc import Awaitable, Callable
-from contextlib import closing
+from contextlib import AsyncExitStack, closing
+from uuid import uuid4
 
 import aiohttp
 import pytest
 
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import eventually
+from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
 from gatecast.testing.pods import RunningPod
 from gatecast.testing.postgres_server import PostgresServer
@@ -150,27 +152,34 @@ async def test_s24_a_newer_connection_supersedes_the_older_one_on_another_pod(si
             assert (await newer.message())["position"].endswith(":1")
 
 
+@pytest.mark.parametrize("away", ["database", "outbox", "log"])
 async def test_s24_s25_trouble_with_the_database_is_503_and_leaves_open_connections_alone(
-    postgres: PostgresServer, new_database: NewDatabase
+    postgres: PostgresServer, new_database: NewDatabase, nats: NatsServer, away: str
 ) -> None:
-    """Refused or silent, the database is no reason to end a gateway's process; when it returns, all goes on."""
-    name = await new_database()
-    async with (
-        TcpProxy(postgres.socket) as wire,
-        Deployment(postgres.url(name, address=wire.address)) as deployment,
-    ):
+    """Refused or silent, the database is no reason to end a gateway's process; when it returns, all goes on.
+
+    So it is with a log on JetStream and its outbox, whichever is away; without the log, publishes are accepted.
+    """
+    name, stream = await new_database(), f"A{uuid4().hex}"
+    async with TcpProxy(nats.socket if away == "log" else postgres.socket) as wire, AsyncExitStack() as stack:
+        there, not_there = postgres.url(name), postgres.url(name, address=wire.address)
+        site = {
+            "database": Site(database=not_there),
+            "outbox": Site(database=nats.url(stream), outbox=not_there),
+            "log": Site(database=nats.url(stream, address=wire.address), outbox=there),
+        }[away]
+        deployment = await stack.enter_async_context(Deployment(site))
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("patient")
         async with UnmodifiedGateway(pod.gateway_host, access.token, options=_EAGER) as gateway:
             await operator.publish(access.id)
             await gateway.wait_until(lambda: len(gateway.received) == 1)
-            for fault in (wire.cut, wire.deafen):
+            # The same driver stands before a database that is silent.
+            for fault in (wire.cut,) if away == "outbox" else (wire.cut, wire.deafen):
                 fault()
                 assert await refusal(pod.gateways, access.token) == 503
-            with pytest.raises(Refused) as refused:
-                await operator.publish(access.id)
-            assert refused.value.status == 503
+            assert await _answer(operator, access) == ("pending" if away == "log" else 503)
             wire.heal()
             await eventually(lambda: _accepted(operator, access))
             await gateway.wait_until(lambda: len(gateway.received) > 1)
@@ -199,6 +208,15 @@ async def test_s25_a_file_that_is_locked_is_503_and_leaves_open_connections_alon
             await gateway.wait_until(lambda: len(gateway.received) == 1)
             assert gateway.connections_made == 1
             assert await refusal(pod.gateways, access.token) == 101
+
+
+async def _answer(operator: Operator, access: GatewayAccess) -> object:
+    """The state of an event that is published, or the status with which it is refused."""
+    event = {"type": "api.updated", "action": "UPDATE", "entityType": "Api", "entityId": "api-1", "data": {}}
+    try:
+        return (await operator.ask("POST", f"/gateways/{access.id}/events", event))["state"]
+    except Refused as refused:
+        return refused.status
 
 
 async def _accepted(operator: Operator, access: GatewayAccess) -> bool:

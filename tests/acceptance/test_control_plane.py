@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from gatecast import EventHub
-from gatecast.server.pod import MIGRATIONS
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.testing.desired_state import in_desired_state
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import GatewayAccess, Operator, Refused

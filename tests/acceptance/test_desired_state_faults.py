@@ -11,7 +11,13 @@ import pytest
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Refused
 from gatecast.testing.processes.deployment import Site
-from gatecast.testing.processes.installation import Edge, Installation, restored_afterwards, synchronized
+from gatecast.testing.processes.installation import (
+    Edge,
+    Installation,
+    declare_resynchronized,
+    restored_afterwards,
+    synchronized,
+)
 from gatecast.testing.unmodified_gateway import Gates
 
 pytestmark = pytest.mark.acceptance
@@ -300,6 +306,7 @@ async def test_what_was_made_after_the_backup_is_removed_or_the_operator_is_told
         await eventually(told)
         await edge.gateway.restart()
         await synchronized(edge.gateway, times + 1)
+        await declare_resynchronized(installation, site)
         await installation.is_true()
 
 
@@ -326,6 +333,7 @@ async def test_a_key_that_was_rotated_after_the_backup_is_the_older_one_again(si
         times = edge.gateway.records.reconciliations
         await edge.gateway.restart()
         await synchronized(edge.gateway, times + 1)
+        await declare_resynchronized(installation, site)
         await installation.is_true()
 
 

@@ -26,7 +26,8 @@ from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Deployment
 from gatecast.testing.processes.load import Load, check_delivery
-from gatecast.testing.processes.pgbouncer import PgBouncer, pgbouncer_program
+from gatecast.testing.processes.pgbouncer import PgBouncer
+from gatecast.testing.processes.programs import pgbouncer_program
 from gatecast.testing.tcp_proxy import Address
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 from uuid import uuid4
 
@@ -12,11 +12,13 @@ import asyncpg
 import pytest
 
 from gatecast import Action, Event, EventHub, Settings
+from gatecast.storage.connect import open_engine
 from gatecast.testing.contracts.held_log import HeldLog
 from gatecast.testing.eventually import eventually
+from gatecast.testing.nats_server import NatsServer
 from gatecast.testing.operator import Refused
 from gatecast.testing.postgres_server import PostgresServer
-from gatecast.testing.processes.deployment import Deployment, gateway_address
+from gatecast.testing.processes.deployment import Deployment, Site, gateway_address
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
@@ -34,16 +36,23 @@ async def _connected(url: str) -> AsyncIterator[asyncpg.Connection[Any]]:
         await connection.close()
 
 
-_PUBLISH = "SELECT gatecast.publish($1, 'api.updated', 'UPDATE', 'Api', 'api-1')"
+_PUBLISH = "SELECT gatecast.publish($1, 'api.updated', 'UPDATE', 'Api', 'api-1', jsonb_build_object('is', $2::text))"
+
+#: Large enough that on the wire to a stream events stand out among hints and answers.
+_PAYLOAD = "x" * 10_000
 
 
 async def test_s09_a_pod_that_no_longer_holds_a_gateway_reads_nothing_for_it(
-    postgres: PostgresServer, new_database: NewDatabase
+    large_site: Site, nats: NatsServer
 ) -> None:
     """It held the gateway before and hears of every event; the pod that holds it now stands still meanwhile."""
-    url = postgres.url(await new_database())
-    async with Deployment(url) as deployment, _connected(url) as observer:
-        one, two = await deployment.start("one", "two")
+    async with (
+        TcpProxy(nats.socket) as wire,
+        Deployment(large_site) as deployment,
+        _connected(large_site.tables) as observer,
+    ):
+        one = await deployment.pods.start("one", database=large_site.database.replace(nats.address, wire.address))
+        [two] = await deployment.start("two")
         operator = await deployment.operator(one)
         moving, staying = [await operator.create_gateway(name) for name in ("moving", "staying")]
         balancer = await deployment.balancer(one)
@@ -56,36 +65,63 @@ async def test_s09_a_pod_that_no_longer_holds_a_gateway_reads_nothing_for_it(
             await gateway.wait_until(lambda: gateway.connections_made == 2)
             await operator.connections(moving.id, 1)
             two.freeze()
-            for gateway_id in [moving.id] * 200 + [staying.id]:
-                await observer.execute(_PUBLISH, gateway_id)
+            for _ in range(200):
+                await observer.execute(_PUBLISH, moving.id, _PAYLOAD)
+            # All of them are in the log by then, also when another pod than this one forwards.
+            await operator.publish(moving.id)
+            await observer.execute(_PUBLISH, staying.id, _PAYLOAD)
             # Hints come in order: it has looked at all of them.
             await witness.wait_until(lambda: len(witness.received) == 1)
             one.terminate()
             # What a pod has read is counted by the time that it has ended.
             assert await one.ended() == 0
-            reads = await observer.fetchval(
-                "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'events'"
-            )
-            assert 1 <= reads < 100
+            assert 1 <= (wire.returned // len(_PAYLOAD) if large_site.outbox else await _reads(observer)) < 100
             two.thaw()
-            await gateway.wait_until(lambda: len(gateway.received) == 200)
+            await gateway.wait_until(lambda: len(gateway.received) == 201)
 
 
+async def _reads(observer: asyncpg.Connection[Any]) -> int:
+    """How many rows with events were read so far."""
+    counted = "SELECT idx_tup_fetch + seq_tup_read FROM pg_stat_user_tables WHERE relname = 'events'"
+    return int(await observer.fetchval(counted))
+
+
+async def test_s12_a_gateway_whose_rows_are_locked_delays_no_other(large_site: Site) -> None:
+    """A publish waits for them, in the outbox if there is one; another gateway gets its events meanwhile."""
+    async with Deployment(large_site) as deployment:
+        [pod] = await deployment.start("one")
+        operator = await deployment.operator(pod)
+        locked, free = [await operator.create_gateway(name) for name in ("locked", "free")]
+        async with UnmodifiedGateway(pod.gateway_host, free.token) as gateway:
+            async with HeldLog.hold(large_site.tables, locked.id) as held:
+                publishing = asyncio.create_task(operator.publish(locked.id))
+                await held.waited_for()
+                for _ in range(5):
+                    await operator.publish(free.id)
+                await gateway.wait_until(lambda: len(gateway.received) == 5)
+                assert not publishing.done()
+            assert (await publishing)["offset"] == 1
+
+
+@pytest.mark.parametrize("engine", ["postgresql", "jetstream"])
 async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_event(
-    postgres: PostgresServer, new_database: NewDatabase
+    postgres: PostgresServer, new_database: NewDatabase, nats: NatsServer, engine: str
 ) -> None:
-    """The wire to the database breaks between commit and answer; repeating the event id gives one event."""
+    """The wire to the database breaks between commit and answer; repeating the event id gives one event.
+
+    The database is that of the log, or of the outbox.
+    """
     name = await new_database()
-    async with (
-        TcpProxy(postgres.socket) as wire,
-        Deployment(postgres.url(name, address=wire.address)) as deployment,
-        _connected(postgres.url(name)) as observer,
-    ):
+    async with TcpProxy(postgres.socket) as wire, AsyncExitStack() as stack:
+        near, far = postgres.url(name), postgres.url(name, address=wire.address)
+        site = Site(database=nats.url(f"A{uuid4().hex}"), outbox=far) if engine == "jetstream" else Site(database=far)
+        deployment = await stack.enter_async_context(Deployment(site))
+        observer = await stack.enter_async_context(_connected(near))
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("once")
         event_id = uuid4()
-        async with HeldLog.hold(postgres.url(name), access.id) as held:
+        async with HeldLog.hold(near, access.id) as held:
             publishing = asyncio.create_task(operator.publish(access.id, event_id=event_id))
             await held.waited_for()
             # The statement is on its way to its commit; only the answer can be lost now.
@@ -100,18 +136,15 @@ async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_e
             assert (await operator.publish(access.id, event_id=event_id))["offset"] == 1
         assert publishing.exception() is not None or publishing.result()["offset"] == 1
         assert (await operator.publish(access.id))["offset"] == 2
-        assert await observer.fetchval("SELECT count(*) FROM gatecast.events") == 2
+        assert (await operator.gateway(access.id))["position"]["head"] == 2
 
 
-async def test_s17_an_unknown_or_deleted_gateway_is_refused_and_leaves_no_row(
-    postgres: PostgresServer, new_database: NewDatabase
-) -> None:
+async def test_s17_an_unknown_or_deleted_gateway_is_refused_and_leaves_no_row(large_site: Site) -> None:
     """404 for both, and an empty database once the clean-up has seen that the gateway is gone."""
-    url = postgres.url(await new_database())
     async with (
-        Deployment(url) as deployment,
-        _connected(url) as observer,
-        EventHub.open(settings=Settings(database=url)) as hub,
+        Deployment(large_site) as deployment,
+        _connected(large_site.tables) as observer,
+        EventHub.open(settings=large_site.settings()) as hub,
     ):
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
@@ -122,16 +155,28 @@ async def test_s17_an_unknown_or_deleted_gateway_is_refused_and_leaves_no_row(
             with pytest.raises(Refused) as refused:
                 await operator.publish(gateway_id)
             assert refused.value.status == 404
-        assert await observer.fetchval("SELECT count(*) FROM gatecast.events") <= 1
+        if hub.has_outbox:
+            await hub.outbox.wait_until_empty()
+        assert (await _left(large_site, observer))["events"] <= 1
         await hub.clean_up()
-        for table in ("events", "gateway_streams", "cursors", "outcomes"):
-            assert await observer.fetchval(f"SELECT count(*) FROM gatecast.{table}") == 0
+        assert set((await _left(large_site, observer)).values()) == {0}
 
 
-async def test_s17_blanks_around_an_id_mean_the_trimmed_id(postgres: PostgresServer, new_database: NewDatabase) -> None:
+async def _left(site: Site, observer: asyncpg.Connection[Any]) -> dict[str, int]:
+    """How much the log has of gateways, by kind."""
+    if not site.outbox:
+        tables = ("events", "gateway_streams", "cursors", "outcomes")
+        return {each: await observer.fetchval(f"SELECT count(*) FROM gatecast.{each}") for each in tables}
+    async with open_engine(site.database) as opened:
+        stream = opened.engine.log._stream  # type: ignore[attr-defined] # looks inside
+        kinds = {"events": "event", "ids": "id", "states": "state", "marks": "low", "forgotten logs": "forgotten"}
+        found = {name: stream.scan(f"{stream.subjects.name}.{kind}.>") for name, kind in kinds.items()}
+        return {name: len([_ async for _ in messages]) for name, messages in found.items()}
+
+
+async def test_s17_blanks_around_an_id_mean_the_trimmed_id(large_site: Site) -> None:
     """At the HTTP door and in the library alike."""
-    url = postgres.url(await new_database())
-    async with Deployment(url) as deployment, EventHub.open(settings=Settings(database=url)) as hub:
+    async with Deployment(large_site) as deployment, EventHub.open(settings=large_site.settings()) as hub:
         [pod] = await deployment.start("one")
         operator = await deployment.operator(pod)
         access = await operator.create_gateway("padded")
@@ -141,18 +186,18 @@ async def test_s17_blanks_around_an_id_mean_the_trimmed_id(postgres: PostgresSer
             assert (await anext(subscription)).gateway_id == access.id
 
 
-async def test_s18_without_notifications_polling_delivers(postgres: PostgresServer, new_database: NewDatabase) -> None:
+async def test_s18_without_notifications_polling_delivers(large_site: Site) -> None:
     """As behind a pooler in transaction mode: published on one pod, delivered by another that hears nothing."""
     settings = {"notifications": "off", "poll_interval": "200ms"}
-    async with Deployment(postgres.url(await new_database()), **settings) as deployment:
+    async with Deployment(large_site, **settings) as deployment:
         one, two = await deployment.start("one", "two")
         operator = await deployment.operator(one)
         access = await operator.create_gateway("polled")
         async with UnmodifiedGateway(two.gateway_host, access.token) as gateway:
             await gateway.wait_until(lambda: gateway.connected)
-            for _ in range(20):
+            for _ in range(5):
                 await operator.publish(access.id)
-            await gateway.wait_until(lambda: len(gateway.received) == 20)
+            await gateway.wait_until(lambda: len(gateway.received) == 5)
 
 
 async def test_s18_a_killed_listen_connection_comes_back_and_looks_at_everything(

@@ -16,8 +16,8 @@ from gatecast import EventHub, Settings
 from gatecast.client import GatewayClient, GatewayEvent
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.events import Position
-from gatecast.server.pod import MIGRATIONS
 from gatecast.testing.doubles.recording_gateway import EAGER
 from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator

@@ -12,6 +12,7 @@ from contextlib import closing
 import asyncpg
 import pytest
 
+from gatecast.storage.connect import open_engine
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.operator import GatewayAccess, Operator, Refused
@@ -87,14 +88,14 @@ async def _one_pod(deployment: Deployment) -> tuple[RunningPod, Operator]:
     return pod, await deployment.operator(pod)
 
 
-async def test_s27_attempts_are_limited_before_the_upgrade_and_write_nothing(database: str) -> None:
+async def test_s27_attempts_are_limited_before_the_upgrade_and_write_nothing(site: Site) -> None:
     """Bad tokens count like good ones, X-Forwarded-For changes nothing, and no table but `pods` is written."""
-    async with Deployment(database, connect_rate="20") as deployment:
+    async with Deployment(site, connect_rate="20") as deployment:
         pod, operator = await _one_pod(deployment)
         access = await operator.create_gateway("guarded")
         pod.terminate()
         await pod.ended()
-        writes = await _writes_of(database)
+        writes = await _writes_of(site)
         pod, _ = await _one_pod(deployment)
         before = await writes()
         answers = [
@@ -112,11 +113,13 @@ async def test_s27_attempts_are_limited_before_the_upgrade_and_write_nothing(dat
     assert after == before
 
 
-async def _writes_of(database: str) -> Callable[[], Awaitable[dict[str, int]]]:
+async def _writes_of(site: Site) -> Callable[[], Awaitable[dict[str, int]]]:
     """Asks how many rows were written to each table so far."""
-    if not database.startswith("sqlite"):
-        return lambda: _writes_to_postgresql(database)
-    file = database.removeprefix("sqlite:///")
+    if site.outbox:
+        return lambda: _writes_to_stream_and_outbox(site)
+    if not site.database.startswith("sqlite"):
+        return lambda: _writes_to_postgresql(site.database)
+    file = site.database.removeprefix("sqlite:///")
     with closing(sqlite3.connect(file)) as connection:
         tables = [name for (name,) in connection.execute("SELECT name FROM sqlite_master WHERE type = 'table'")]
         connection.execute("CREATE TABLE written (name text)")
@@ -132,6 +135,20 @@ async def _writes_of(database: str) -> Callable[[], Awaitable[dict[str, int]]]:
 def _writes_to_sqlite(file: str) -> dict[str, int]:
     with closing(sqlite3.connect(file)) as connection:
         return {"pods": 0, **dict(connection.execute("SELECT name, count(*) FROM written GROUP BY name"))}
+
+
+async def _writes_to_stream_and_outbox(site: Site) -> dict[str, int]:
+    """The number of the last write to each subject of the stream, and rows written to each table of the outbox.
+
+    All writes to the stream are those of `pods`; their leases are not looked at, nor who forwards.
+    """
+    async with open_engine(site.database) as opened:
+        stream = opened.engine.log._stream  # type: ignore[attr-defined] # looks inside
+        written = {each.subject: each.sequence async for each in stream.scan(f"{stream.subjects.name}.>")}
+        pods = (await stream.info()).last_sequence
+    others = {subject: number for subject, number in written.items() if ".pod." not in subject}
+    tables = await _writes_to_postgresql(site.outbox)
+    return {**tables, **others, "pods": pods, "gatecast_outbox_forwarder": 0}
 
 
 async def _writes_to_postgresql(url: str) -> dict[str, int]:
@@ -156,9 +173,9 @@ async def test_s27_a_trusted_proxy_may_say_who_connects(sqlite_url: str) -> None
         assert again[-1] == 429
 
 
-async def test_s27_connections_of_one_gateway_are_limited(database: str) -> None:
+async def test_s27_connections_of_one_gateway_are_limited(site: Site) -> None:
     """One more is 429, which the client takes as `later`; a closed one makes room."""
-    async with Deployment(database, max_connections_per_gateway="2") as deployment:
+    async with Deployment(site, max_connections_per_gateway="2") as deployment:
         pod, operator = await _one_pod(deployment)
         access = await operator.create_gateway("busy")
         async with RawConnection.open(pod.gateways, access.token):

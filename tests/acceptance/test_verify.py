@@ -10,7 +10,7 @@ from pathlib import Path
 
 from gatecast.testing.eventually import PATIENCE
 from gatecast.testing.processes.deployment import Deployment
-from gatecast.testing.processes.pgbouncer import pgbouncer_program
+from gatecast.testing.processes.programs import pgbouncer_program
 
 
 async def _verify(*arguments: str) -> tuple[int | None, str]:

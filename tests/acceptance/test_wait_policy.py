@@ -14,9 +14,10 @@ from dataclasses import dataclass
 import aiohttp
 import pytest
 
-from gatecast import Action, Event, EventHub, Settings
+from gatecast import Action, Event, EventHub
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.delivery.feed import MAX_BYTES
 from gatecast.delivery.subscription import Subscription
 from gatecast.events import MAX_PAYLOAD_BYTES
@@ -29,10 +30,10 @@ from gatecast.server.gateway_api import gateway_socket
 from gatecast.server.gateway_api.app import BASE_PATH, GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.gateway_server import GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import GatewayTls
 from gatecast.testing.doubles.raw_connection import RawConnection
 from gatecast.testing.eventually import PATIENCE, eventually
+from gatecast.testing.processes.deployment import Site
 from gatecast.testing.unmodified_gateway import UnmodifiedGateway
 
 pytestmark = pytest.mark.acceptance
@@ -55,6 +56,8 @@ class _Listener:
         """Id and token of a new gateway."""
         gateway = (await Gateways(self.hub).create(_ORGANIZATION, GatewayFields(name=name))).gateway
         token = await GatewayTokens(self.hub).issue(_ORGANIZATION, gateway.id)
+        if self.hub.has_outbox:
+            await self.hub.outbox.registered_soon(gateway.id)
         return gateway.id, token.token
 
     async def publish(self, gateway_id: str, type_: str = "api.updated", padding: int = 0) -> None:
@@ -70,8 +73,8 @@ class _Listener:
 
 
 @asynccontextmanager
-async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener]:
-    settings = Settings(database=url, pod_id="here")
+async def _listening(site: str | Site, limits: SessionLimits) -> AsyncIterator[_Listener]:
+    settings = Site.of(site).settings(pod_id="here")
     async with EventHub.open(settings=settings, migrations=MIGRATIONS) as hub:
         context = GatewayContext(
             hub=hub,
@@ -97,11 +100,11 @@ async def _listening(url: str, limits: SessionLimits) -> AsyncIterator[_Listener
 
 
 async def test_s22_a_client_that_never_reads_is_closed_and_hinders_nobody(
-    database: str, monkeypatch: pytest.MonkeyPatch
+    site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It costs one feed and one window of memory; others get their events meanwhile."""
     monkeypatch.setattr(gateway_socket, "WRITE_TIME_LIMIT", 1.0)
-    async with _listening(database, SessionLimits()) as listener:
+    async with _listening(site, SessionLimits()) as listener:
         stuck_id, stuck_token = await listener.register("stuck")
         gateway_id, token = await listener.register("prompt")
         async with (
@@ -218,9 +221,9 @@ async def _has_closed(subscription: Subscription) -> bool:
     return subscription.closed
 
 
-async def test_s23_a_gateway_that_is_busy_with_a_download_is_not_taken_for_dead(sqlite_url: str) -> None:
+async def test_s23_a_gateway_that_is_busy_with_a_download_is_not_taken_for_dead(site: Site) -> None:
     """Pings keep coming while it answers nothing, and its late Pong confirms what it handled."""
-    async with _listening(sqlite_url, SessionLimits(ping_interval=0.1, pong_timeout=20)) as listener:
+    async with _listening(site, SessionLimits(ping_interval=0.1, pong_timeout=20)) as listener:
         gateway_id, token = await listener.register("busy")
         async with RawConnection.open(listener.url, token) as connection:
             await connection.message()
@@ -235,7 +238,7 @@ async def test_s23_a_gateway_that_is_busy_with_a_download_is_not_taken_for_dead(
 
 
 async def _confirmed(listener: _Listener, gateway_id: str) -> bool:
-    status = await listener.hub.storage.presence.status([gateway_id])
+    status = await listener.hub.status([gateway_id])
     return status[gateway_id].confirmed == 1
 
 

@@ -45,8 +45,6 @@ from gatecast.storage.queries import Queries
 from gatecast.testing.doubles.failing_statements import SECRET, FailingStatements, plain
 from gatecast.testing.eventually import PATIENCE
 
-#: What happens after an answer begins within this time, in seconds.
-_AFTERWARDS = 0.05
 _OLD_KEY, _NEW_KEY = bytes(32), bytes([1]) * 32
 _ORGANIZATION = "culprit"
 _UPSTREAM = {"url": "https://upstream.example.test/v1"}
@@ -649,7 +647,7 @@ async def _learned(scene: _Scene, faults: FailingStatements) -> tuple[dict[str, 
             error.add_note(f"in the step: {name}")
             raise
         # Some things are noted once the answer has left.
-        await asyncio.sleep(_AFTERWARDS)
+        await faults.quiet()
         found.setdefault(name, set()).update(faults.ran)
     return found, others
 
@@ -682,6 +680,9 @@ class _Trial:
     async def _try(self, name: str, step: Callable[[], Awaitable[Any]], keys: list[tuple[str, bool]]) -> None:
         """Do a step, after it was asked for while each of these failed."""
         try:
+            if keys:
+                # What the step before has left to be noted is not this step's.
+                await self._faults.quiet()
             for key in keys:
                 if await self._fail(name, key, step):
                     return
@@ -699,7 +700,7 @@ class _Trial:
         try:
             done, _ = await self._within(asyncio.gather(_answered(step), others))
             if self._faults.failed == int(unforeseen):
-                await asyncio.sleep(_AFTERWARDS)
+                await self._faults.quiet()
         finally:
             self._faults.stop()
         if self._faults.failed > int(unforeseen):

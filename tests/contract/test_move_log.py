@@ -25,9 +25,10 @@ from gatecast.cli.move_log.places import opened_places
 from gatecast.cli.move_log.source import FileSource, Source
 from gatecast.cli.move_log.target import Target
 from gatecast.cli.move_log.to_database import DatabaseTarget
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable
 from gatecast.events import Position
-from gatecast.server.pod import MIGRATIONS, Pod
+from gatecast.server.pod import Pod
 from gatecast.settings import Settings
 from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import Connection, Outcome, OutcomeKind, Progress, Storage

@@ -14,9 +14,9 @@ from uuid import UUID
 import asyncpg
 import pytest
 
+from gatecast.controlplane.migrations import MIGRATIONS as CONTROL_PLANE
 from gatecast.errors import SchemaMissing, SchemaTooNew
 from gatecast.hub import prepare_schema
-from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE
 from gatecast.storage.connect import open_storage
 from gatecast.storage.contract import ReadRequest, Storage
 from gatecast.storage.migrations import SchemaNeed, available, missing

@@ -149,6 +149,14 @@ def test_a_command_that_talks_http_loads_no_server_and_no_database(command: str)
 
 
 @pytest.mark.slow
+def test_a_command_that_reads_the_database_loads_no_server() -> None:
+    modules = ("admin_token", "databases", "epoch", "events", "migrate", "move_log.moving", "move_log.places", "outbox")
+    loaded = _modules("; ".join(f"import gatecast.cli.{module}" for module in modules)).split()
+    assert "gatecast.storage.postgres" in loaded
+    assert set(loaded) & {"aiohttp", "pydantic", "fastapi", "uvicorn", "jsonschema", "jinja2"} == set()
+
+
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lacking", "then", "said"),
     [

@@ -7,9 +7,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.outbox.outbox import refuse_log
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
-from gatecast.server.pod import MIGRATIONS
 from gatecast.settings import Settings
 from gatecast.storage.connect import OpenStorage, open_engine, open_storage
 from gatecast.storage.database_url import parse

@@ -7,9 +7,8 @@ import asyncio
 from gatecast.cli.databases import open_tables
 from gatecast.cli.options import with_settings
 from gatecast.cli.output import JsonFlag, print_json, progress, screen
-from gatecast.controlplane.encryption import encryption_for
+from gatecast.controlplane.encryption import encryption_for, local_key_file
 from gatecast.controlplane.key_rotation import reseal as reseal_all
-from gatecast.server.pod import local_key_file
 from gatecast.settings import Settings
 
 

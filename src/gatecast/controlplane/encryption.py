@@ -16,6 +16,7 @@ from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 
 from gatecast.errors import SecretKeyMissing, SettingInvalid
 from gatecast.settings import variable
+from gatecast.storage.database_url import parse
 
 _KEY_BYTES = 32
 _NONCE_BYTES = 12
@@ -76,6 +77,12 @@ class Encryption:
         except (InvalidTag, ValueError):
             # A nonce that was cut short is a ValueError.
             raise SecretKeyMissing from None
+
+
+def local_key_file(database: str) -> Path | None:
+    """Where a pod keeps its encryption key: next to a database on this machine, otherwise nowhere."""
+    path = parse(database).path
+    return None if path is None else Path(f"{path}.key")
 
 
 def encryption_for(setting: str, key_file: Path | None) -> Encryption:

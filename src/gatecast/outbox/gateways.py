@@ -104,15 +104,30 @@ class OutboxGateways:
         return read
 
     async def published(self, gateway_id: str) -> int:
-        """How many events were ever published to it: through the outbox, or, if those are more, to its log.
+        """How many events were ever published to it: through the outbox, or into its log without the outbox.
+
+        The log has events without the outbox if others publish there, or if the outbox was restored from a backup.
 
         Raises:
             UnknownGateway: the gateway is not registered in the outbox.
         """
-        here, there = await end_of(self._outbox.log, gateway_id), 0
+        mark = await self._records.mark(gateway_id)
+        log_end = 0
         with suppress(UnknownGateway):
-            there = await end_of(self._log, gateway_id)
-        return max(here, there)
+            log_end = await end_of(self._log, gateway_id)
+        # Afterwards, so that it shows every entry that was in the log by then.
+        read = await self._read(gateway_id, mark.forwarded if mark is not None else 0, _ENTRIES)
+        if read is None:
+            raise UnknownGateway(gateway_id)
+        if mark is not None and mark.outbox_log != read.log_id:
+            # Registered again: a log that is still there is an earlier one, and goes.
+            return read.head
+        # Entries that were left out never got into the log, and a log that was lost began anew.
+        recorded = min(mark.forwarded, mark.log_head) if mark is not None else 0
+        past_mark = max(0, log_end - recorded)
+        waiting = [UUID(int=entry.event_id.int) for entry in read.events[:past_mark]]
+        arrived = await self._log.find(gateway_id, waiting) if waiting else {}
+        return read.head + past_mark - sum(position.offset <= log_end for position in arrived.values())
 
     async def status(
         self,

@@ -8,7 +8,6 @@ import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Iterator
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager, contextmanager, suppress
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,8 +21,9 @@ from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.access.log_outs import LogOuts
 from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.deployments.api_keys import ApiKeys
-from gatecast.controlplane.encryption import encryption_for
+from gatecast.controlplane.encryption import encryption_for, local_key_file
 from gatecast.controlplane.fleet_samples import FleetSamples
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import GatecastError, SettingInvalid, StorageError
 from gatecast.hub import EventHub
 from gatecast.server.admin_api import AdminContext, create_admin_app
@@ -48,11 +48,7 @@ from gatecast.server.sessions import SessionCookies
 from gatecast.server.tls import LOOK_INTERVAL, GatewayTls
 from gatecast.server.wait_policy import opened_with_waiting
 from gatecast.settings import Settings, variable
-from gatecast.storage.database_url import parse
 from gatecast.telemetry import get_logger, metrics, traces
-
-#: Packages with the control plane's own tables.
-MIGRATIONS = ("gatecast.controlplane.migrations",)
 
 #: A readiness check waits this long for the database, in seconds.
 _PING_TIME_LIMIT = 2.0
@@ -65,12 +61,6 @@ _EXPIRED_KEYS_INTERVAL = 5.0
 _AUDIT_RETENTION_INTERVAL = 3600.0
 
 _logger = get_logger("pod")
-
-
-def local_key_file(database: str) -> Path | None:
-    """Where this pod keeps its encryption key: next to a database on this machine, otherwise nowhere."""
-    path = parse(database).path
-    return None if path is None else Path(f"{path}.key")
 
 
 class Pod:

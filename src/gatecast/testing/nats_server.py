@@ -12,6 +12,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gatecast.testing.slow_disk import SlowDisk
+
 #: A server that does not listen after this many seconds has failed.
 _START_TIME_LIMIT = 30.0
 
@@ -31,6 +33,8 @@ class NatsServer:
         self.directory = directory
         #: 0 until it was started for the first time.
         self.port = 0
+        #: What it keeps its files on from its next start on; None: as fast as it is.
+        self.disk: SlowDisk | None = None
         self._process: subprocess.Popen[bytes] | None = None
 
     @property
@@ -38,9 +42,14 @@ class NatsServer:
         """Host and port."""
         return f"127.0.0.1:{self.port}"
 
-    def url(self, stream: str) -> str:
-        """The database URL of a stream of which this server keeps the only copy."""
-        return f"nats://{self.address}/{stream}?replicas=1"
+    @property
+    def socket(self) -> tuple[str, int]:
+        """The same, for a proxy that leads to it."""
+        return "127.0.0.1", self.port
+
+    def url(self, stream: str, *, address: str = "") -> str:
+        """The database URL of a stream of which this server keeps the only copy; `address` is that of a proxy."""
+        return f"nats://{address or self.address}/{stream}?replicas=1"
 
     def start(self) -> None:
         """Return when it listens."""
@@ -48,7 +57,8 @@ class NatsServer:
         arguments = ["-c", str(self.directory / "server.conf"), "-l", str(log)]
         if self.port:
             arguments += ["-p", str(self.port)]
-        self._process = subprocess.Popen([executable(), *arguments])  # noqa: S603 - our own program
+        command = [executable(), *arguments]
+        self._process = self.disk.start(command) if self.disk else subprocess.Popen(command)  # noqa: S603 - our own program
         self.port = _port_of(self._process, self.directory, log)
 
     def stop(self) -> None:
@@ -134,8 +144,11 @@ def _port_of(process: subprocess.Popen[bytes], directory: Path, log: Path) -> in
 
 
 @contextmanager
-def nats_cluster(directory: Path, size: int = 3) -> Iterator[list[NatsServer]]:
-    """Servers that keep copies of each other's streams, until the block ends; they are called `nats-0` and so on."""
+def nats_cluster(directory: Path, size: int = 3, *, slow_disks: bool = False) -> Iterator[list[NatsServer]]:
+    """Servers that keep copies of each other's streams, until the block ends; they are called `nats-0` and so on.
+
+    Each has a disk of its own that can be slow, if asked for.
+    """
     routes = [f"127.0.0.1:{port}" for port in _free_ports(size)]
     servers = [NatsServer(directory / f"nats-{number}") for number in range(size)]
     shown = ", ".join(f'"nats://{route}"' for route in routes)
@@ -144,6 +157,7 @@ def nats_cluster(directory: Path, size: int = 3) -> Iterator[list[NatsServer]]:
         configure(server.directory, more=f"server_name: nats-{number}\n{cluster}")
     try:
         for server in servers:
+            server.disk = SlowDisk() if slow_disks else None
             server.start()
         yield servers
     finally:

@@ -49,6 +49,8 @@ class TcpProxy:
         self._server: asyncio.Server | None = None
         #: How many connections were made to it so far.
         self.accepted = 0
+        #: How many bytes came back from the target so far.
+        self.returned = 0
         #: Where it listens.
         self.host = "127.0.0.1"
         self.port = 0
@@ -171,6 +173,7 @@ class TcpProxy:
         self, link: _Link, source: asyncio.StreamReader, sink: asyncio.StreamWriter, *, answers: bool
     ) -> None:
         while data := await source.read(_CHUNK):
+            self.returned += len(data) if answers else 0
             if self._delay:
                 await asyncio.sleep(self._delay)
             if self._passes(answers=answers):

@@ -68,8 +68,7 @@ async def _listening(server: NatsServer, address: str | None = None) -> AsyncIte
 
 @asynccontextmanager
 async def _through_a_proxy(server: NatsServer) -> AsyncIterator[tuple[TcpProxy, _Listening]]:
-    host, _, port = server.address.partition(":")
-    async with TcpProxy((host, int(port))) as proxy, _listening(server, proxy.address) as listening:
+    async with TcpProxy(server.socket) as proxy, _listening(server, proxy.address) as listening:
         yield proxy, listening
 
 

@@ -197,8 +197,7 @@ async def test_a_group_that_is_larger_than_a_batch_is_refused_as_a_whole_and_say
 async def test_s16_an_answer_that_is_lost_after_the_commit_does_not_double_the_event(server: NatsServer) -> None:
     """The wire is cut when the server has the whole batch: the publisher cannot tell, and repeats it by its ids."""
     url = _url(server)
-    host, _, port = server.address.partition(":")
-    async with TcpProxy((host, int(port))) as proxy, _hubs(url, "pod-1") as (direct,):
+    async with TcpProxy(server.socket) as proxy, _hubs(url, "pod-1") as (direct,):
         await direct.register_gateway(GATEWAY)
         async with _hubs(url.replace(server.address, proxy.address), "pod-2") as (hub,):
             events = make_events(3)
@@ -239,8 +238,7 @@ async def _until_published(hub: EventHub, event: Event) -> Position:
 async def test_p10_subscriptions_survive_an_outage_and_go_on_by_themselves(server: NatsServer) -> None:
     """Nothing can be published meanwhile, which is said at once."""
     url = _url(server)
-    host, _, port = server.address.partition(":")
-    async with TcpProxy((host, int(port))) as proxy, _hubs(url, "pod-1") as (direct,):
+    async with TcpProxy(server.socket) as proxy, _hubs(url, "pod-1") as (direct,):
         await direct.register_gateway(GATEWAY)
         far = url.replace(server.address, proxy.address)
         async with _hubs(far, "pod-2") as (hub,), hub.subscribe(GATEWAY) as subscription:

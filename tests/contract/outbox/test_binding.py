@@ -13,10 +13,10 @@ import pytest
 from gatecast import EventHub
 from gatecast.cli.move_log.moving import move
 from gatecast.cli.move_log.places import opened_places
+from gatecast.controlplane.migrations import MIGRATIONS as CONTROL_PLANE_MIGRATIONS
 from gatecast.errors import DatabaseUnsuitable
 from gatecast.outbox.binding import rebind
 from gatecast.outbox.records import MIGRATIONS, Records
-from gatecast.server.pod import MIGRATIONS as CONTROL_PLANE_MIGRATIONS
 from gatecast.storage.connect import open_engine, open_storage, place_of
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 from gatecast.testing.eventually import PATIENCE

@@ -243,6 +243,40 @@ async def test_after_a_restore_nothing_is_removed_that_was_not_forwarded(opening
         assert (await site.waiting(), (await site.ids())[-1]) == ({}, later.event_id)
 
 
+async def test_what_only_the_log_has_is_counted_however_far_forwarding_is(opening: Opening) -> None:
+    """As after a restore of the outbox alone. It is never hidden by entries that wait, nor counted twice."""
+    async with opening() as site:
+        forwarder = site.forwarder()
+        published = site.as_outbox(forwarder).gateways.published
+        await site.store(*make_events(3))
+        assert await published(GATEWAY) == 3
+        await forward_and_die(site)
+        assert await published(GATEWAY) == 3
+        await publish(site.storage, *make_events(2))
+        assert await published(GATEWAY) == 5
+        forwarder = await take_over(site)
+        assert await published(GATEWAY) == 5
+        await site.store(*make_events(4))
+        assert await published(GATEWAY) == 9
+        await forwarder.forward()
+        assert await published(GATEWAY) == 9
+
+
+async def test_an_entry_that_was_left_out_is_counted_once(opening: Opening) -> None:
+    async with opening() as site:
+        refused, log = make_event(), site.log()
+        log.refused[refused.event_id] = "too large"
+        forwarder = site.forwarder(log=log)
+        await site.store(make_event(), refused, make_event())
+        await forwarder.forward()
+        outbox = site.as_outbox(forwarder, log=log)
+        await outbox.leave_out(GATEWAY, refused.event_id)
+        assert await outbox.gateways.published(GATEWAY) == 3
+        await forwarder.forward()
+        assert len(await site.ids()) == 2
+        assert await outbox.gateways.published(GATEWAY) == 3
+
+
 @pytest.mark.parametrize("number", [3, 150])
 @pytest.mark.parametrize("same_term", [True, False])
 async def test_what_a_restored_outbox_has_again_is_not_forwarded_again(

@@ -236,8 +236,7 @@ async def test_the_process_that_forwards_may_end(opened: Opening) -> None:
 @pytest.mark.slow
 async def test_p10_the_log_may_be_away(server: NatsServer, stream_url: str, outbox_url: str) -> None:
     """Changes commit meanwhile; everything gets into the log when it is back, and the wait for it ends."""
-    host, _, port = server.address.partition(":")
-    async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as proxy:
+    async with asyncio.timeout(PATIENCE), TcpProxy(server.socket) as proxy:
         far = stream_url.replace(server.address, proxy.address)
         async with EventHub.open(stream_url) as near, EventHub.open(far, outbox=outbox_url) as hub:
             await hub.register_gateway(GATEWAY)

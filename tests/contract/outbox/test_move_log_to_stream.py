@@ -25,10 +25,11 @@ from gatecast.cli.move_log.moving import Moved, MoveUncertain, move, undo
 from gatecast.cli.move_log.places import opened_places
 from gatecast.cli.move_log.source import FileSource, ServerSource
 from gatecast.cli.move_log.to_stream import StreamTarget
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import DatabaseUnsuitable, StorageUnavailable, SubscriptionClosed
 from gatecast.events import Action, Position, RecordedEvent
 from gatecast.hub import EventHub
-from gatecast.server.pod import MIGRATIONS, Pod
+from gatecast.server.pod import Pod
 from gatecast.storage.connect import open_engine, open_storage
 from gatecast.storage.contract import (
     Connection,
@@ -725,8 +726,7 @@ async def test_nats_is_lost_while_nobody_may_publish(
 ) -> None:
     """It is not known whether the log has arrived, so nobody publishes until the command is repeated, or undone."""
     await _takes_events(database_url)
-    host, _, port = server.address.partition(":")
-    async with TcpProxy((host, int(port))) as way:
+    async with TcpProxy(server.socket) as way:
         far = server.url(f"O{uuid4().hex}").replace(server.address, way.address)
         finish = Arrival.finish
 

@@ -35,8 +35,7 @@ def outbox_url(request: pytest.FixtureRequest) -> str:
 @asynccontextmanager
 async def _site(server: NatsServer, stream_url: str, outbox_url: str) -> AsyncIterator[tuple[Installation, TcpProxy]]:
     """Two pods, a gateway at the first one, and the way that both take to the log."""
-    host, _, port = server.address.partition(":")
-    async with asyncio.timeout(PATIENCE), TcpProxy((host, int(port))) as way:
+    async with asyncio.timeout(PATIENCE), TcpProxy(server.socket) as way:
         far = stream_url.replace(server.address, way.address)
         async with Installation.open(Site(database=far, outbox=outbox_url), pods=2) as installation:
             yield installation, way

@@ -21,8 +21,8 @@ from gatecast.controlplane.control_plane import ControlPlane, open_control_plane
 from gatecast.controlplane.documents import MODELS
 from gatecast.controlplane.encryption import Encryption, encryption_for
 from gatecast.controlplane.key_rotation import reseal
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import SecretKeyMissing, SettingInvalid
-from gatecast.server.pod import MIGRATIONS
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
 

@@ -30,6 +30,11 @@ def test_every_promise_names_tests() -> None:
     assert all("::test_" in each for each in promises)
 
 
+def test_every_scenario_is_in_one_row_of_the_table_of_engines() -> None:
+    rows = re.findall(r"^\| (S\d\d(?:, S\d\d)*) \|", _TEXT, re.MULTILINE)
+    assert sorted(name for row in rows for name in row.split(", ")) == [f"S{number:02}" for number in range(1, 41)]
+
+
 def test_every_scenario_has_a_test_with_its_number() -> None:
     folders = (_ROOT / "tests", _ROOT / "src" / "gatecast" / "testing")
     texts = [path.read_text("utf-8") for folder in folders for path in folder.rglob("*.py")]

@@ -37,16 +37,18 @@ def test_what_is_no_identifier_is_refused(value: object) -> None:
     assert refusal.value.field == "name"
 
 
-_EVERY_CHARACTER = [chr(point) for point in range(0x110000)]
+@cache
+def _every_character() -> list[str]:
+    return list(map(chr, range(0x110000)))
 
 
 @cache
 def _printable_characters() -> list[str]:
-    return list(filter(is_printable, _EVERY_CHARACTER))
+    return list(filter(is_printable, _every_character()))
 
 
 def test_what_is_trimmed_is_the_white_space_of_unicode() -> None:
-    for each in filter(str.isspace, _EVERY_CHARACTER):
+    for each in filter(str.isspace, _every_character()):
         assert clean_identifier("name", f"{each}a{each}") == "a"
     others = [each for each in _printable_characters() if not each.isspace()]
     # All of them in pieces, each of which would be shorter if one of its characters were trimmed.
@@ -58,8 +60,8 @@ def test_what_is_trimmed_is_the_white_space_of_unicode() -> None:
 def test_what_is_unprintable_is_named_by_its_category() -> None:
     """Everything that this release of Unicode calls a control, format, separator, surrogate or private character."""
     categories = {"Cc", "Cf", "Cs", "Co", "Zl", "Zp", "Zs"}
-    found = set(_EVERY_CHARACTER).difference(_printable_characters())
-    expected = {each for each in _EVERY_CHARACTER if unicodedata.category(each) in categories} - {" "}
+    found = set(_every_character()).difference(_printable_characters())
+    expected = {each for each in _every_character() if unicodedata.category(each) in categories} - {" "}
     assert expected - found == set()
     # Besides these only what has no character assigned to it.
     assert set(map(unicodedata.category, found - expected)) == {"Cn"}

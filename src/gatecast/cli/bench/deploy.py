@@ -14,7 +14,7 @@ from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.catalog.artifact_kinds import LLM_PROVIDER
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.encryption import Encryption
-from gatecast.server.pod import MIGRATIONS
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
 
 #: What creating a provider on the most gateways may take, in milliseconds.

@@ -10,7 +10,7 @@ from secrets import token_urlsafe
 from gatecast.cli.bench.target import Target, open_target
 from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
-from gatecast.server.pod import MIGRATIONS
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.testing.pods import Pods, RunningPod
 
 #: Settings of a pod that take as many connections as come, from one gateway and one address.

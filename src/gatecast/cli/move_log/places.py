@@ -9,8 +9,8 @@ from functools import partial
 from gatecast.cli.move_log.moving import Target
 from gatecast.cli.move_log.source import QUERIES, Source, opened_source
 from gatecast.cli.move_log.to_database import DatabaseTarget
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import DatabaseUnsuitable
-from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.connect import OpenStorage, open_storage, place_of
 from gatecast.storage.contract import Changes
 from gatecast.storage.database_url import Backend

@@ -10,8 +10,8 @@ from gatecast.cli.move_log.source import FileSource, Source
 from gatecast.cli.move_log.tables import EPOCH, STAY, Table, moved, name_in_file, table
 from gatecast.cli.move_log.target import Target
 from gatecast.cli.output import progress
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.errors import DatabaseUnsuitable
-from gatecast.server.pod import MIGRATIONS
 from gatecast.storage.migrations import available, tables
 from gatecast.storage.moved import Blocking
 from gatecast.storage.postgres.database import PostgresDatabase

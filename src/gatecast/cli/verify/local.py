@@ -26,8 +26,9 @@ from gatecast.testing.pods import Pods, RunningPod
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.deployment import Site
 from gatecast.testing.processes.given_server import GivenServer
-from gatecast.testing.processes.pgbouncer import PgBouncer, pgbouncer_program
+from gatecast.testing.processes.pgbouncer import PgBouncer
 from gatecast.testing.processes.pod_template import shared_template
+from gatecast.testing.processes.programs import pgbouncer_program
 from gatecast.testing.processes.wrong_clock import serve_with_clock
 from gatecast.testing.tcp_proxy import TcpProxy
 

@@ -1,1 +1,4 @@
 """The control plane's own tables."""
+
+#: The packages whose migrations make them.
+MIGRATIONS = (__name__,)

@@ -195,7 +195,8 @@ def why_unrecovered(reason: str) -> WhyView:
     return WhyView(
         code="resync-needed",
         cause=f"its position could not be resumed ({reason}). Everything that it should run was republished, but "
-        "it had received foreign events as well, and only their publisher can publish those again. Afterwards run "
+        "its log also had events that the control plane does not know: foreign ones, which only their publisher can "
+        "publish again, or what was published after a backup that was restored. Afterwards run "
         "`gatecast gateway resynchronized`",
     )
 

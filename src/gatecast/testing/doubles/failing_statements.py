@@ -15,6 +15,9 @@ import asyncpg
 #: What the errors say, and no answer may repeat.
 SECRET = "a secret"  # noqa: S105 - nothing that opens anything
 
+#: So many turns of the event loop without a statement are quiet.
+_TURNS = 40
+
 
 def plain(query: str) -> str:
     """A statement as both databases run it: without comments, row locks and the numbers of its arguments."""
@@ -32,6 +35,20 @@ class FailingStatements:
         #: How often the present one has failed.
         self.failed = 0
         self._failing = ""
+        self._asked = 0
+        #: The statements that run now; a list, because threads change it too.
+        self._running: list[None] = []
+
+    async def quiet(self) -> None:
+        """Return when nothing has been asked of the databases for a while, in which this event loop had many turns.
+
+        What is noted once an answer has left is noted then, however busy the machine is.
+        """
+        turns, asked = 0, self._asked
+        while turns < _TURNS:
+            await asyncio.sleep(0.001)
+            turns = turns + 1 if self._asked == asked and not self._running else 0
+            asked = self._asked
 
     def fail(self, query: str, *, unforeseen: bool = False) -> None:
         """Fail this statement from now on, and no other; with `unforeseen` the exception comes first."""
@@ -43,12 +60,21 @@ class FailingStatements:
 
     def meet(self, query: str, unknown_state: Exception) -> None:
         """Raise if the statement that is about to run is the one."""
+        self._asked += 1
         self.ran.add(plain(query))
         with suppress(RuntimeError):
             self.order.append((asyncio.current_task(), plain(query)))
         if self._failing and plain(query) == self._failing:
             self.failed += 1
             raise unknown_state if self.failed % 2 else ZeroDivisionError(SECRET)
+
+    @contextmanager
+    def _in_flight(self) -> Iterator[None]:
+        self._running.append(None)
+        try:
+            yield
+        finally:
+            self._running.pop()
 
     @contextmanager
     def installed(self) -> Iterator[None]:
@@ -64,12 +90,14 @@ class FailingStatements:
 
         async def prepared(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
             faults.meet(query, _unknown_to_postgres())
-            return await execute_prepared(self, query, *arguments, **options)
+            with faults._in_flight():
+                return await execute_prepared(self, query, *arguments, **options)
 
         async def simple(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
             if not arguments:
                 faults.meet(query, _unknown_to_postgres())
-            return await execute(self, query, *arguments, **options)
+            with faults._in_flight():
+                return await execute(self, query, *arguments, **options)
 
         stack.enter_context(patch.object(asyncpg.Connection, "_execute", prepared))
         stack.enter_context(patch.object(asyncpg.Connection, "execute", simple))
@@ -80,11 +108,13 @@ class FailingStatements:
         class Cursor(sqlite3.Cursor):
             def execute(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
                 faults.meet(query, _unknown_to_sqlite())
-                return super().execute(query, *arguments)
+                with faults._in_flight():
+                    return super().execute(query, *arguments)
 
             def executemany(self, query: str, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
                 faults.meet(query, _unknown_to_sqlite())
-                return super().executemany(query, *arguments)
+                with faults._in_flight():
+                    return super().executemany(query, *arguments)
 
         class Faulty(sqlite3.Connection):
             def cursor(self, *_arguments: Any) -> Any:  # noqa: ANN401 - the driver's own

@@ -10,6 +10,7 @@ from urllib.parse import parse_qsl, urlencode, urlsplit, urlunsplit
 
 from gatecast.storage.postgres.dialing import OLDEST_VERSION
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.programs import postgres_programs
 from gatecast.testing.tcp_proxy import Address
 
 _PORT = 5432
@@ -69,12 +70,11 @@ def server_for_tests() -> PostgresServer:
     It is not asked to survive a power cut, nor to tidy up by itself: statistics are there only when a test makes them.
     It has room for 64 callers beside the pools of a benchmark.
     """
-    given = os.environ.get("GATECAST_TEST_POSTGRES", "").strip()
-    return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off", max_connections="200")
+    if given := os.environ.get("GATECAST_TEST_POSTGRES", "").strip():
+        return GivenServer(given)
+    return PostgresServer(fsync="off", full_page_writes="off", autovacuum="off", max_connections="200")
 
 
 def installed_servers() -> dict[int, Path]:
-    """The programs of each version that the operating system has, where Debian puts them: 14 and newer."""
-    found = (each.parent for each in Path("/usr/lib/postgresql").glob("[0-9]*/bin/initdb"))
-    folders = {int(each.parent.name): each for each in found}
-    return {version: folder for version, folder in sorted(folders.items()) if version >= OLDEST_VERSION}
+    """The programs of each version that the operating system has: 14 and newer."""
+    return {version: folder for version, folder in postgres_programs().items() if version >= OLDEST_VERSION}

@@ -228,6 +228,18 @@ async def restored_afterwards(installation: Installation, site: Site) -> AsyncIt
     await _start(installation)
 
 
+async def declare_resynchronized(installation: Installation, site: Site) -> None:
+    """After a restore, as the operator does where the log went on: nobody else knows what the lost events were."""
+    if not site.outbox:
+        return
+
+    async def told() -> bool:
+        return await installation.why() == "resync-needed"
+
+    await eventually(told)
+    await installation.operator.ask("POST", f"/gateways/{installation.edge.id}/resynchronized")
+
+
 async def _stop(installation: Installation) -> None:
     for replica in installation.replicas:
         await replica.stop()

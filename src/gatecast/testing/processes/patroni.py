@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
@@ -22,16 +21,12 @@ import yaml
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.pgbouncer import free_port
+from gatecast.testing.processes.programs import etcd_program
 
 #: The shortest that Patroni takes, in seconds.
 _TIMES = {"ttl": 20, "loop_wait": 1, "retry_timeout": 3}
 
 _SYNCHRONOUS = {"synchronous_mode": True, "synchronous_mode_strict": True, "synchronous_node_count": 1}
-
-
-def etcd_program() -> str | None:
-    """Where it is; None where it is not installed."""
-    return shutil.which("etcd")
 
 
 class PatroniNode:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import os
-import shutil
 import socket
 from asyncio.subprocess import DEVNULL, Process
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Self
 
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes.programs import pgbouncer_program
 
 _CONFIGURATION = """
 [databases]
@@ -28,11 +28,6 @@ default_pool_size = {size}
 max_client_conn = 200
 logfile = {folder}/pgbouncer.log
 """
-
-
-def pgbouncer_program() -> str | None:
-    """Where it is; None where it is not installed."""
-    return shutil.which("pgbouncer") or shutil.which("/usr/sbin/pgbouncer")
 
 
 class PgBouncer:

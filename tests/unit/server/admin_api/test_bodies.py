@@ -13,27 +13,27 @@ from gatecast.server.admin_api import AdminContext, create_admin_app
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 
-_DOCUMENT = create_admin_app(cast("AdminContext", None)).openapi()
-
 _SECRET = "sk-must-not-be-shown"
+
+
+def _document() -> dict[str, Any]:
+    """What the API says of itself; it takes a second, so nobody asks who only collects tests."""
+    return create_admin_app(cast("AdminContext", None)).openapi()
 
 
 def _operations() -> Iterator[tuple[str, str, dict[str, Any]]]:
     """Method, path and schema of each operation that takes a body; no path names anything that exists."""
-    for path, item in _DOCUMENT["paths"].items():
+    for path, item in _document()["paths"].items():
         for method, operation in item.items():
             if content := operation.get("requestBody", {}).get("content", {}).get("application/json"):
                 yield method.upper(), path.replace("{", "").replace("}", ""), content["schema"]
 
 
-_OPERATIONS = list(_operations())
-
-
 def _resolved(schema: dict[str, Any]) -> dict[str, Any]:
     """What it refers to."""
-    return (
-        _resolved(_DOCUMENT["components"]["schemas"][schema["$ref"].rpartition("/")[2]]) if "$ref" in schema else schema
-    )
+    if "$ref" not in schema:
+        return schema
+    return _resolved(_document()["components"]["schemas"][schema["$ref"].rpartition("/")[2]])
 
 
 def _is_structure(schema: dict[str, Any]) -> bool:
@@ -61,7 +61,7 @@ async def test_what_is_not_plain_json_is_refused_and_not_shown(
     """Every route that reads a body; the short way of publishing gives the same answer."""
     body = f'{{"name": "{_SECRET}"}}'.encode()
     async with open_api() as (client, _):
-        paths = [(method, path) for method, path, _ in _OPERATIONS]
+        paths = [(method, path) for method, path, _ in _operations()]
         paths.append(("POST", "/api/v1/gateways/5c72c82b-2f6e-430d-81e2-c99dddd5c3cd/events"))
         for method, path in paths:
             answer = await client.request(method, path, content=body, headers=headers)
@@ -83,7 +83,7 @@ async def test_every_name_of_json_is_read(open_api: OpenApi, kind: str) -> None:
 async def test_what_stands_where_an_object_or_a_list_belongs_is_not_shown(open_api: OpenApi, wrong: object) -> None:
     """As the whole body, and in each field that is a structure: it may be the text of one, secrets included."""
     async with open_api() as (client, _):
-        for method, path, schema in _OPERATIONS:
+        for method, path, schema in _operations():
             for body in (wrong, *({name: wrong} for name in _structures(schema))):
                 answer = await client.request(method, path, json=body)
                 assert answer.is_client_error, (path, body)

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import Any, TypeAlias, cast
 from uuid import uuid4
 
@@ -30,16 +31,10 @@ from gatecast.storage.contract import Connection, Outcome, OutcomeKind
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 
-_DOCUMENT = create_admin_app(cast("AdminContext", None)).openapi()
-_SCHEMA = schemathesis.openapi.from_dict(_DOCUMENT)
-_SCHEMAS: dict[str, Any] = _DOCUMENT["components"]["schemas"]
-
 #: Never ends.
 _ENDLESS = "/api/v1/events/stream"
 
 _Case: TypeAlias = schemathesis.Case[Any]
-
-_OPERATIONS = [each.ok() for each in cast("Any", _SCHEMA.get_all_operations()) if each.ok().path != _ENDLESS]
 
 _CHECKS = (not_a_server_error, status_code_conformance, content_type_conformance, response_schema_conformance)
 
@@ -55,6 +50,22 @@ _generated = settings(
     phases=[Phase.generate],
     suppress_health_check=list(HealthCheck),
 )
+
+
+def _document() -> dict[str, Any]:
+    """What the API says of itself; it takes a second, so nobody asks who only collects tests."""
+    return create_admin_app(cast("AdminContext", None)).openapi()
+
+
+def _schema(reference: str) -> dict[str, Any]:
+    found: dict[str, Any] = _document()["components"]["schemas"][reference.rpartition("/")[2]]
+    return found
+
+
+@cache
+def _operations() -> list[Any]:
+    every = (each.ok() for each in cast("Any", schemathesis.openapi.from_dict(_document()).get_all_operations()))
+    return [each for each in every if each.path != _ENDLESS]
 
 
 @pytest.fixture(scope="module")
@@ -180,7 +191,7 @@ def _documented_body(operation: Any, things: _Things, number: int) -> Any:  # no
         [example] = described["examples"].values()
         body = things.in_body(example["value"])
     else:
-        schema = _SCHEMAS[described["schema"]["$ref"].rpartition("/")[2]]
+        schema = _schema(described["schema"]["$ref"])
         body = things.in_body(dict(_examples_of(schema)))
     if "handle" in body and "{handle}" in operation.path:
         body["handle"] = things.parameters["handle"]
@@ -201,7 +212,7 @@ def _examples_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         if "examples" in field:
             yield name, field["examples"][0]
         elif name in schema.get("required", []):
-            yield name, _SCHEMAS[field["$ref"].rpartition("/")[2]]["enum"][0]
+            yield name, _schema(field["$ref"])["enum"][0]
 
 
 # --- requests ---------------------------------------------------------------------------------------------------------
@@ -241,7 +252,7 @@ def test_every_answer_is_as_documented(open_api: OpenApi, runner: asyncio.Runner
     client, context = runner.run(opening.__aenter__())
     try:
         world = _World(client, context)
-        for number, operation in enumerate(_OPERATIONS):
+        for number, operation in enumerate(_operations()):
             things = runner.run(world.things(operation.path))
             status = runner.run(_send(client, _documented_case(operation, things, number)))
             assert 200 <= status < 300, f"{operation.label}: {status}"
@@ -280,7 +291,7 @@ def test_whoever_has_no_token_is_told_nothing(open_api: OpenApi, runner: asyncio
     try:
         things = runner.run(_World(client, context).things(""))
         client.headers.pop("Authorization")
-        for number, operation in enumerate(_OPERATIONS):
+        for number, operation in enumerate(_operations()):
             status = runner.run(_send(client, _documented_case(operation, things, number)))
             assert status == (200 if operation.path in _OPEN else 401), operation.label
     finally:

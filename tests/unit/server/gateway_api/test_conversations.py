@@ -19,6 +19,7 @@ from gatecast.controlplane.access.gateway_tokens import GatewayTokens
 from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.controlplane.control_plane import ControlPlane
 from gatecast.controlplane.encryption import Encryption
+from gatecast.controlplane.migrations import MIGRATIONS
 from gatecast.server.admission import Admission
 from gatecast.server.connections import Places
 from gatecast.server.gateway_api import app as app_module
@@ -27,7 +28,6 @@ from gatecast.server.gateway_api.app import GatewayContext, create_gateway_app
 from gatecast.server.gateway_api.conversations import CONVERSATIONS
 from gatecast.server.gateway_api.gateway_server import GatewayConnection, GatewayServer
 from gatecast.server.listener import Listener
-from gatecast.server.pod import MIGRATIONS
 from gatecast.server.tls import GatewayTls
 from gatecast.testing.captured_logs import captured_logs
 from gatecast.testing.doubles.raw_connection import RawConnection, refusal

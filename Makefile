@@ -7,11 +7,11 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
-# How many processes run tests at once.
-WORKERS ?= 2
-# The same for tests that start pods: these wait more than they compute. PODS_WORKERS=0 where the machine is so busy that a
-# pod takes a minute to start.
-PODS_WORKERS ?= 3
+# How many processes run tests at once; unless it is given, two, and more where tests wait for database servers and pods.
+WORKERS ?=
+# The same for tests that start pods. PODS_WORKERS=0 where the machine is so busy that a pod takes a minute to start.
+PODS_WORKERS ?= $(or $(WORKERS),4)
+SERVER_WORKERS := $(or $(WORKERS),3)
 
 # Images for containers often forbid it; here everything is compiled once instead of by every process.
 export PYTHONDONTWRITEBYTECODE :=
@@ -42,15 +42,16 @@ system:
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql, etcd or chromium of the system; install them to run these, too"; fi
 
 test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
-	@echo "1 of 2: what runs beside others, in $(WORKERS) processes ('make unit' runs what needs no database server) ..."
-	@status=0; $(BIN)/python -m pytest --numprocesses $(WORKERS) --dist loadfile --no-loadscope-reorder \
+	@echo "1 of 2: all but real pods and a real browser, in $(SERVER_WORKERS) processes ('make unit' runs what needs no database server) ..."
+	@status=0; $(BIN)/python -m pytest --numprocesses $(SERVER_WORKERS) --dist loadfile --no-loadscope-reorder \
 		--ignore tests/acceptance --ignore tests/browser || status=1; \
 	echo "2 of 2: real pods and a real browser, in $(PODS_WORKERS) processes ..."; \
-	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile tests/acceptance tests/browser || status=1; \
+	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile --no-loadscope-reorder \
+		tests/acceptance tests/browser || status=1; \
 	exit $$status
 
 unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
-	$(BIN)/python -m pytest --numprocesses $(WORKERS) --dist worksteal --hypothesis-profile quick -m "not slow" tests/unit
+	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist worksteal --hypothesis-profile quick -m "not slow" tests/unit
 
 # What runs the tests is as new as ever; what they test is as old as we say. That newer releases of what these need call
 # some of it deprecated is no mistake of ours. The generated pages are made with the versions that everybody has.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import atexit
 import gc
 import inspect
 import itertools
@@ -22,7 +23,7 @@ from hypothesis import settings
 from gatecast.testing.processes.programs import etcd_program, pgbouncer_program, postgres_programs
 
 if TYPE_CHECKING:
-    # Whoever hands tests out to others and runs none imports none of it; a fixture imports what it uses.
+    # The process that hands tests out to others runs none, and imports none of it: a fixture imports what it uses.
     from gatecast.testing.postgres_server import PostgresServer
     from gatecast.testing.processes.pod_template import PodTemplate
 
@@ -42,14 +43,25 @@ _ROOM = 4 << 30
 #: Whole database servers, and databases with everything that the control plane stores.
 _SLOW_FIXTURES = {"postgres", "database_url", "pod_template"}
 
+#: Files of half a minute and more, and folders with such files.
 _LONGEST_FIRST = (
+    "acceptance/test_desired_state_faults.py",
+    "acceptance/test_control_plane.py",
+    "acceptance/test_connect_storm.py",
+    "acceptance/test_verify.py",
+    "browser/test_every_page.py",
+    "browser/test_console.py",
+    "browser/test_live_pages.py",
+    "contract/outbox/test_move_log_to_stream.py",
+    "contract/test_storage_postgres.py",
+    "contract/test_every_control_plane_statement.py",
+    "unit/cli/bench",
+    "unit/server/admin_api/test_hostile_input.py",
     "acceptance",
     "simulation",
     "contract",
     "browser",
     "plans",
-    "unit/cli/bench",
-    "unit/server/admin_api/test_hostile_input.py",
 )
 
 #: The first version of PostgreSQL in which CREATE DATABASE chooses how the template is copied.
@@ -70,6 +82,8 @@ def pytest_configure(config: pytest.Config) -> None:
     signal.signal(signal.SIGTERM, _interrupt)
     # What is imported and collected stays: looking through it for garbage, again and again, is a quarter of that time.
     gc.disable()
+    # At the very end it is no use to look through everything that is dropped anyway.
+    atexit.register(gc.freeze)
 
 
 def pytest_collection_finish() -> None:
@@ -107,14 +121,16 @@ def _turn(path: Path) -> int:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_pyfunc_call(pyfuncitem: pytest.Function) -> bool | None:
-    """Run a coroutine test to its end."""
+    """Run a coroutine test to its end, in a loop of its own, or in the one that its fixtures keep."""
     if not inspect.iscoroutinefunction(pyfuncitem.obj):
         return None
     arguments = {name: pyfuncitem.funcargs[name] for name in pyfuncitem._fixtureinfo.argnames}
     # A test that is marked with a longer limit, or with 0 for none, has that one.
     marked = pyfuncitem.get_closest_marker("timeout")
     limit = max(TEST_TIME_LIMIT, marked.args[0] or math.inf) if marked else TEST_TIME_LIMIT
-    asyncio.run(_within_limit(limit, pyfuncitem.obj, arguments))
+    kept = pyfuncitem.funcargs.get("long_runner")
+    run = kept.run if isinstance(kept, asyncio.Runner) else asyncio.run
+    run(_within_limit(limit, pyfuncitem.obj, arguments))
     return True
 
 
@@ -144,9 +160,13 @@ def pod_template() -> PodTemplate | Sequence[str]:
 @pytest.fixture(scope="session")
 def postgres_template(postgres: PostgresServer) -> str:
     """A migrated, empty database to make copies of; nobody else may connect to it."""
+    import psycopg  # noqa: PLC0415 - see above
+
     name = "migrated_template"
     asyncio.run(postgres.create_database(name))
     asyncio.run(_migrate(postgres.url(name)))
+    # The first to connect writes down what PostgreSQL must know of the tables; the copies have that file, too.
+    psycopg.connect(postgres.url(name)).close()
     return name
 
 

@@ -15,7 +15,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
-from playwright.async_api import BrowserContext, Page, async_playwright, expect
+from playwright.async_api import Browser, BrowserContext, Page, Playwright, async_playwright, expect
 
 from gatecast.controlplane.access.admin_tokens import AdminTokens, Role
 from gatecast.storage.connect import open_storage
@@ -172,12 +172,64 @@ def shared_pod(tmp_path_factory: pytest.TempPathFactory, pod_template: object) -
         loop.close()
 
 
+class _Chromium:
+    """One browser for all tests of a process, each with a profile of its own in it; begun again if it died."""
+
+    def __init__(self, playwright: Playwright) -> None:
+        self._playwright = playwright
+        self._browser: Browser | None = None
+
+    @asynccontextmanager
+    async def context(self, **options: Any) -> AsyncIterator[BrowserContext]:  # noqa: ANN401 - of the browser's context
+        if self._browser is None or not self._browser.is_connected():
+            self._browser = await self._playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
+        context = await self._browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
+        context.set_default_timeout(_PATIENCE)
+        try:
+            yield context
+        finally:
+            await context.close()
+
+
+@pytest.fixture(scope="session")
+def long_runner() -> Iterator[asyncio.Runner]:
+    """Keeps the event loop in which the browser is known from test to test."""
+    with asyncio.Runner() as runner:
+        yield runner
+
+
+@pytest.fixture(scope="session")
+def chromium(long_runner: asyncio.Runner) -> Iterator[_Chromium]:
+    """The browser."""
+    opened = async_playwright()
+    playwright = long_runner.run(opened.__aenter__())
+    yield _Chromium(playwright)
+    long_runner.run(opened.__aexit__(None, None, None))
+
+
 @pytest.fixture
-def open_stage(shared_pod: _Pods, tmp_path: Path) -> OpenStage:
-    """Opens a browser before the file's pod, or before pods of the test's own; afterwards nobody may have complained.
+def nothing_runs_on(long_runner: asyncio.Runner, chromium: _Chromium) -> Iterator[None]:
+    """What a test has begun in the loop that goes on ends with it."""
+    del chromium
+    before = asyncio.all_tasks(long_runner.get_loop())
+    yield
+    long_runner.run(_end(before))
+
+
+async def _end(spared: set[asyncio.Task[Any]]) -> None:
+    begun = asyncio.all_tasks() - spared - {asyncio.current_task()}
+    for task in begun:
+        task.cancel()
+    await asyncio.gather(*begun, return_exceptions=True)
+
+
+@pytest.fixture
+def open_stage(shared_pod: _Pods, chromium: _Chromium, nothing_runs_on: None, tmp_path: Path) -> OpenStage:
+    """Opens the browser before the file's pod, or before pods of the test's own; afterwards nobody may have complained.
 
     A test that harms its pods, or needs other settings, names their number, a database, or settings.
     """
+    del nothing_runs_on
 
     @asynccontextmanager
     async def opened(
@@ -195,20 +247,9 @@ def open_stage(shared_pod: _Pods, tmp_path: Path) -> OpenStage:
             token = await _issue(found.database, organization)
             balancer = await stack.enter_async_context(TcpProxy(address_of(found.running[0].api)))
             operator = await stack.enter_async_context(Operator(found.running[0].api, token))
-            context = await stack.enter_async_context(_browser(options))
+            context = await stack.enter_async_context(chromium.context(**options))
             place = Stage(found.database, found.running, operator, balancer, context, organization, token)
             yield place
             assert place.complaints == []
 
     return opened
-
-
-@asynccontextmanager
-async def _browser(options: dict[str, Any]) -> AsyncIterator[BrowserContext]:
-    async with AsyncExitStack() as stack:
-        playwright = await stack.enter_async_context(async_playwright())
-        browser = await playwright.chromium.launch(executable_path=_CHROMIUM, args=_ARGUMENTS)
-        stack.push_async_callback(browser.close)
-        context = await browser.new_context(**{"viewport": {"width": 1600, "height": 1000}, **options})
-        context.set_default_timeout(_PATIENCE)
-        yield context

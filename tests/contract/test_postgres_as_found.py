@@ -112,7 +112,8 @@ async def test_pods_that_start_at_once_migrate_whatever_the_default_is(empty_pos
 
 async def test_a_publish_that_lost_a_deadlock_is_repeated(postgres_url: str) -> None:
     """A caller locks two logs in the wrong order, and PostgreSQL gives the publish up."""
-    await _alter(postgres_url, "deadlock_timeout = '50ms'")
+    # PostgreSQL looks once, so long after the publish began to wait; by then the caller must wait, too.
+    await _alter(postgres_url, "deadlock_timeout = '2s'")
     async with PostgresStorage.open(postgres_url) as storage, _connected(postgres_url) as caller:
         # The caller's own patience is longer, so the publish is the one that is given up.
         await caller.execute("SET deadlock_timeout = '20s'")

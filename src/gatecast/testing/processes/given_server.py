@@ -70,8 +70,9 @@ def server_for_tests() -> PostgresServer:
     It is not asked to survive a power cut, nor to tidy up by itself: statistics are there only when a test makes them.
     It has room for 64 callers beside the pools of a benchmark.
     """
-    given = os.environ.get("GATECAST_TEST_POSTGRES", "").strip()
-    return GivenServer(given) if given else PostgresServer(fsync="off", autovacuum="off", max_connections="200")
+    if given := os.environ.get("GATECAST_TEST_POSTGRES", "").strip():
+        return GivenServer(given)
+    return PostgresServer(fsync="off", full_page_writes="off", autovacuum="off", max_connections="200")
 
 
 def installed_servers() -> dict[int, Path]:

@@ -327,8 +327,8 @@ class RepeatUncertain(StorageUnavailable):
 
     def __str__(self) -> str:
         return (
-            f"it is unknown whether event {self.event_id} was published before, because the log is away, and the event "
-            "changes stored data; nothing was stored: repeat it with the same id, or without an id if it is new"
+            f"it is unknown whether the log has event {self.event_id}, because it is away; nothing was stored: repeat "
+            "it with the same id, or without an id if it is new"
         )
 
 

@@ -29,6 +29,7 @@ from gatecast.storage.contract import (
     EventSearch,
     Outcome,
     OutcomeKind,
+    ReadRequest,
     Remembered,
     TrimPolicy,
     Verdict,
@@ -242,6 +243,9 @@ class _Scene:
         await self.storage.outcomes.deliveries(gateway_id, 1)
         await self.storage.outcomes.of_many([(gateway_id, 1)])
         await self.storage.log.places([gateway_id], 0)
+        # Many at once: for a few there is another statement.
+        request = ReadRequest(gateway_id=gateway_id, after=0, max_events=1, max_bytes=1)
+        await self.storage.log.read([request] * 20)
         await self.storage.presence.status([gateway_id, "innocent"])
         await self.storage.presence.resynchronized(gateway_id, "", "retention")
         await self.storage.presence.pods()

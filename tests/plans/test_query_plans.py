@@ -65,6 +65,14 @@ async def _read(storage: Storage, _epoch: UUID) -> None:
     )
 
 
+async def _read_few(storage: Storage, _epoch: UUID) -> None:
+    """Two gateways, 5 events each."""
+    requests = [
+        ReadRequest(gateway_id=f"gateway-{number}", after=2, max_events=5, max_bytes=1_000_000) for number in (1, 2)
+    ]
+    assert [len(result.events) for result in await storage.log.read(requests) if result is not None] == [5, 5]
+
+
 async def _read_at_the_head(storage: Storage, _epoch: UUID) -> None:
     await storage.log.read(
         [ReadRequest(gateway_id="gateway-777", after=10, max_events=256, max_bytes=1_000_000) for _ in range(100)]
@@ -162,6 +170,7 @@ _WORK: list[tuple[Work, int]] = [
     (_publish_again, 60),
     (_publish_to_nobody, 20),
     (_read, 2_000),
+    (_read_few, 60),
     (_read_at_the_head, 600),
     (_ask_for_changes, 20),
     (_connect_and_leave, 60),
@@ -192,6 +201,18 @@ async def test_it_reads_what_it_is_asked_for(large_url: str, work: Work, most_ro
     # Without statistics a table of connections may be read as a whole; within a minute autovacuum makes them.
     tables = ("events", "outcomes", "cursors") if "fresh" in large_url else tuple(reads)
     assert sum(reads[table].rows for table in tables) <= most_rows * _OFTEN, reads
+
+
+async def test_a_read_for_one_gateway_is_not_planned_each_time(postgres_url: str) -> None:
+    """Planning it takes longer than running it."""
+    requests = [ReadRequest(gateway_id="gateway-1", after=0, max_events=256, max_bytes=1_000_000)]
+    async with PostgresStorage.open(postgres_url, pool_size=1) as storage:
+        await storage.log.register("gateway-1")
+        for _ in range(3 * _OFTEN):
+            await storage.log.read(requests)
+        [found] = await storage.database.fetch("SELECT sum(custom_plans)::integer AS plans FROM pg_prepared_statements")
+    # Five at first, as PostgreSQL does with each statement.
+    assert found["plans"] <= 2 * _OFTEN
 
 
 async def test_s19_looking_for_old_events_reads_one_event_for_each_gateway(large_url: str) -> None:

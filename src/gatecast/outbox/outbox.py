@@ -180,6 +180,19 @@ class Outbox:
                 return None
             raise StorageUnavailable("the log does not say whether it holds the event") from error
 
+    async def may_be_lost(self, event: Receipt, epoch: UUID) -> bool:
+        """Whether the event was forwarded in an earlier history than this one, so that the log may lack it now.
+
+        Of an event in whose log something was forwarded since, that is no longer known, and the answer is False.
+        """
+        mark = await self._records.mark(event.gateway_id)
+        if mark is None or mark.log_epoch in {"", str(epoch)}:
+            return False
+        found = await self._storage.log.find(event.gateway_id, [event.event_id])
+        [read] = await self._storage.log.read([_first(event.gateway_id)])
+        is_current = read is not None and read.log_id == mark.outbox_log
+        return is_current and any(place.offset <= mark.forwarded for place in found.values())
+
     async def _look_up(self, asked: Sequence[tuple[str, UUID]]) -> list[tuple[Position | None, bool]]:
         """Where each of these events of gateways is in the log, and otherwise whether it waits here."""
         ids: dict[str, list[UUID]] = {}

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
-from uuid import uuid4
+from uuid import UUID, uuid4
 
 import aiohttp
 import pytest
@@ -366,6 +366,32 @@ async def test_p10_an_event_that_was_published_before_changes_no_record_while_th
         assert await recorded() == ["ACTIVE"]
         shown = await eventually(lambda: _log(operator, gateway_id, 5))
         assert [each["eventId"] for each in shown][:4] == [*ids[:2], plain["eventId"], ids[2]]
+
+
+async def test_p6_an_event_that_the_log_may_have_lost_does_not_wait_in_the_outbox(
+    server: NatsServer, stream_url: str, outbox_url: str
+) -> None:
+    """It was forwarded, and then another history began: while the log is away nobody knows whether it has the event."""
+    async with _site(server, stream_url, outbox_url) as (installation, way):
+        operator, gateway_id = installation.operator, installation.edge.id
+        before, waiting = {"eventId": str(uuid4())}, {"eventId": str(uuid4())}
+        assert (await _published(operator, gateway_id, **before))[0] == 201
+        log = installation.replicas[0].pod.hub.engine.log
+        epoch = await log.renew_epoch((await log.changed_since(0)).epoch)
+        await eventually(lambda: _has_seen(installation, epoch))
+        way.cut()
+        await eventually(lambda: _is_away(installation))
+        assert (await _published(operator, gateway_id, **waiting))[0] == 202
+        answers = [await _published(operator, gateway_id, **each) for each in (before, waiting)]
+        assert [(status, answer.get("state")) for status, answer in answers] == [(503, None), (202, "pending")]
+        assert answers[0][1]["type"] == "urn:gatecast:problem:repeat-uncertain"
+        way.heal()
+        await eventually(lambda: _has_repeated(operator, gateway_id, before, {}))
+
+
+async def _has_seen(installation: Installation, epoch: UUID) -> bool:
+    sweeps = [each.pod.hub.delivery.reader.last_sweep for each in installation.replicas]
+    return all(sweep is not None and sweep.epoch == epoch for sweep in sweeps)
 
 
 _OTHER = {"data": {"is": "another"}}

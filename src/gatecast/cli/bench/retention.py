@@ -21,8 +21,8 @@ from gatecast.storage.queries import Queries
 
 _CALLERS = 8
 
-#: Each log is longer than this, and nothing is old.
-_POLICY = TrimPolicy(keep_confirmed=timedelta(days=36_500), keep_at_most=timedelta(days=36_500), max_events=10)
+#: What was filled in is older than this, and what is published is not: retention locks no log that is published to.
+_POLICY = TrimPolicy(keep_confirmed=timedelta(days=10), keep_at_most=timedelta(days=10), max_events=2**60)
 
 #: How long a publish may take at most while rows are removed, against the time before.
 _AIM = 3.0

@@ -15,7 +15,14 @@ from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
-from gatecast.server.admin_api.forwarding import is_removed, known_for_sure, known_in_log, place_soon, receipt_of
+from gatecast.server.admin_api.forwarding import (
+    check_not_lost,
+    is_removed,
+    known_for_sure,
+    known_in_log,
+    place_soon,
+    receipt_of,
+)
 from gatecast.server.admin_api.gateways import status_of
 from gatecast.server.admin_api.json_bodies import JsonRoute
 from gatecast.server.admin_api.models import EventPage, EventView, NewEvent, OutcomeView, PublishedEvent, PublishedState
@@ -109,6 +116,7 @@ async def publish_to(
     Raises:
         NotFound: it has no such gateway.
         Conflict: the id was published before, with other content.
+        RepeatUncertain: it was, and the log may have lost that event, and does not say.
     """
     await context.gateways.check(organization, event.gateway_id)
     try:
@@ -119,6 +127,7 @@ async def publish_to(
     [receipt] = await place_soon(context, [receipt]) if wait else [receipt]
     if not receipt.created:
         await check_same(context, event, receipt.position)
+        await check_not_lost(context, receipt)
     return receipt
 
 

@@ -70,6 +70,21 @@ async def place_soon(context: AdminContext, receipts: Sequence[Receipt]) -> Sequ
     return list(placed.values())
 
 
+async def check_not_lost(context: AdminContext, receipt: Receipt) -> None:
+    """Return unless the log does not say now where a repeated event is, and another history has begun since.
+
+    "It waits" would be untrue then: it was forwarded, and what the log has lost comes never.
+
+    Raises:
+        RepeatUncertain: so it is.
+    """
+    last = context.hub.delivery.reader.last_sweep
+    if receipt.created or not receipt.pending or is_removed(receipt) or last is None:
+        return
+    if await context.hub.outbox.may_be_lost(receipt, last.epoch):
+        raise RepeatUncertain(receipt.event_id)
+
+
 async def log_made_soon(context: AdminContext, gateway_id: str) -> None:
     """Return when a new gateway has its log, so that it can connect; after some seconds in any case."""
     if context.hub.has_outbox and not is_log_away(context) and not context.waits.locked():

@@ -65,6 +65,10 @@ FROM unnest($1::text::text[], $2::text::bigint[], $3::text::integer[], $4::text:
          WHERE w.bytes <= r.max_bytes OR w.bytes = w.size) e ON true
 ORDER BY r.number, e."offset"
 
+-- name: read_few
+-- As `read`, planned once: the same columns for the same arguments.
+SELECT * FROM gatecast.read_v1($1::text::text[], $2::text::bigint[], $3::text::integer[], $4::text::bigint[])
+
 -- name: places
 -- Backwards from the end of each log to the first event that is older than the marker ($2). Offsets follow commits, so
 -- every earlier offset was committed before that event. In tables that were loaded into a younger cluster, old events

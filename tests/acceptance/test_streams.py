@@ -63,7 +63,6 @@ async def test_p3_the_pod_that_forwards_is_killed_while_events_wait_and_none_is_
             check_delivery(arrived, load.accepted[access.id], connections=gateway.connections_made)
 
 
-@pytest.mark.skipif(not slow_disk.is_available(), reason="this system cannot hold a program's fsyncs")
 async def test_p10_a_disk_that_becomes_slow_loses_and_reorders_nothing_and_every_publish_is_answered(
     tmp_path: Path, postgres_url: str
 ) -> None:
@@ -72,6 +71,8 @@ async def test_p10_a_disk_that_becomes_slow_loses_and_reorders_nothing_and_every
     The time is that of real calls, which the system holds for this server alone (`gatecast.testing.slow_disk`). Reads
     and writes to the system's cache are as fast as ever, and the other servers' disks are.
     """
+    if not slow_disk.is_available():
+        pytest.skip("this system cannot hold a program's fsyncs")
     with nats_cluster(tmp_path, slow_disks=True) as servers:
         site = Site(database=f"nats://{','.join(each.address for each in servers)}/SLOW", outbox=postgres_url)
         await eventually(lambda: _has_leader(site))

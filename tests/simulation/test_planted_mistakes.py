@@ -285,7 +285,7 @@ MISTAKES: dict[Plant, str] = {
     _cursor_over_a_sequence: "P3",
     _advance_on_send: "P4",
     # Noticed by the position that stays behind, or by the event after the hole.
-    _lose_the_end_of_a_batch: "P[34]",
+    _lose_the_end_of_a_batch: "P[234]",
     _acknowledge_before_commit: "P1",
     # A gateway that waits for what its pod did not hear of is noticed before its log is known to have a hole.
     _no_sweep: "P[37]",

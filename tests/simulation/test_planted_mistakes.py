@@ -26,8 +26,9 @@ from gatecast.storage.contract import (
     Remembered,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
-from simulation import database, isolation, world
+from simulation import database, isolation
 from simulation.history import PromiseBroken
+from simulation.run import simulate
 from simulation.wakeup import SimulatedWakeup
 
 #: A mistake must show within so many seeds.
@@ -313,7 +314,7 @@ MISTAKES: dict[Plant, str] = {
 
 def _simulate_all() -> None:
     for seed in dict.fromkeys([*_TELLING, *range(SEEDS)]):
-        run_in_virtual_time(world.simulate(seed, with_restores=seed % 2 == 0))
+        run_in_virtual_time(simulate(seed, with_restores=seed % 2 == 0))
 
 
 @pytest.mark.parametrize(("plant", "promise"), MISTAKES.items(), ids=[plant.__name__.strip("_") for plant in MISTAKES])

@@ -4,7 +4,10 @@
 - `jetstream`: the servers of NATS in memory, below the real engine, with replicas that lag and writes that come late
 - `network`: sockets that delay, cut and deafen
 - `gateways`: an unmodified gateway and a `gatecast.v2` client, as small as they can be
-- `world`: pods, gateways and a random schedule that a seed determines
+- `pods`: the real delivery, and what it is held to
+- `world`: pods and gateways, and what they live in
+- `happenings`: what may happen to them; `schedule`: what does, drawn by a seed or written down
+- `rest`, `run`: a world lives through a schedule, comes to rest, and everything has arrived
 - `history`: what happened, and the promises checked against it
 - `isolation`: bounds of what waits, and whether who reads is supplied
 

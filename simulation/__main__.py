@@ -10,7 +10,9 @@ import typer
 
 from gatecast.telemetry import configure_logs
 from gatecast.testing.virtual_time import run_in_virtual_time
-from simulation.world import Engine, read_schedule, simulate
+from simulation.run import simulate
+from simulation.schedule import read_schedule
+from simulation.world import Engine
 
 
 def main(

@@ -19,6 +19,7 @@ from gatecast.storage.contract import (
     ReadResult,
     Receipt,
     Remembered,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -137,8 +138,10 @@ class SimulatedEventLog:
         _ = transaction, log_id
         return self._database.rows.streams.pop(gateway_id, None) is not None
 
-    async def trim(self, policy: TrimPolicy) -> int:
-        """Remove what every position has passed, and what is too old."""
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
+        """Remove what every position has passed, and what is too old, from all logs at once."""
+        if trim_pass is not None:
+            trim_pass.is_done = True
         return await self._link.call(lambda: sum(self._trim(name, policy) for name in self._database.rows.streams))
 
     def _trim(self, gateway_id: str, policy: TrimPolicy) -> int:

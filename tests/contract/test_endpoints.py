@@ -86,15 +86,16 @@ class _Site:
         stack = AsyncExitStack()
         migrations = ("gatecast.controlplane.migrations",)
         hub = await stack.enter_async_context(EventHub.open(settings=options, migrations=migrations))
+        gateways = Gateways(hub)
         context = AdminContext(
             hub=hub,
             settings=options,
-            gateways=Gateways(hub),
+            gateways=gateways,
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
             audit=AuditLog(hub.storage.database),
             log_outs=LogOuts(hub.storage.database),
-            fleets=Fleets(hub, Gateways(hub)),
+            fleets=Fleets(hub, gateways),
             control_plane=ControlPlane.on(hub, Encryption([bytes(32)])),
             problems=_no_problems,
         )

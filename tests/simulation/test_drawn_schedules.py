@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from gatecast.delivery import subscription
 from gatecast.testing.virtual_time import run_in_virtual_time
+from simulation.happenings import HAPPENINGS
 from simulation.history import PromiseBroken
-from simulation.world import HAPPENINGS, PAUSES, Step, read_schedule, simulate
+from simulation.run import simulate
+from simulation.schedule import PAUSES, Step, read_schedule
 
 _LIMITS = settings(
     max_examples=int(os.environ.get("SIMULATED_EXAMPLES", "50")),

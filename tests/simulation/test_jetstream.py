@@ -7,6 +7,7 @@ import math
 import random
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 from unittest.mock import patch
@@ -22,9 +23,11 @@ from gatecast.storage.jetstream.gateways import Gateway
 from gatecast.storage.jetstream.stream import Stream, Write
 from gatecast.testing.virtual_time import run_in_virtual_time
 from simulation.database import entity_of
+from simulation.happenings import EAGER_POLICY, HAPPENINGS
 from simulation.history import History, PromiseBroken
 from simulation.jetstream import JetStreamStorage, SimulatedStream
-from simulation.world import _EAGER_POLICY, HAPPENINGS, Engine, simulate
+from simulation.run import simulate
+from simulation.world import Engine
 
 GATEWAY = "gateway-1"
 
@@ -45,7 +48,7 @@ def test_every_schedule_keeps_every_promise(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", _SEEDS_WITH_RESTORES)
 def test_a_stream_that_is_put_back_keeps_every_promise(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(HAPPENINGS, "restore", 12)
+    monkeypatch.setitem(HAPPENINGS, "restore", replace(HAPPENINGS["restore"], weight=12))
     assert run_in_virtual_time(simulate(seed, engine=Engine.JETSTREAM, with_restores=True)).deliveries > 0
 
 
@@ -187,7 +190,7 @@ def test_retention_of_what_a_stream_has_lost_removes_nothing_that_is_published_a
         assert found is not None
         assert (found.head, found.low_water_mark) == (0, 0)
         await _publish(storage, 1)
-        await storage.log.trim(_EAGER_POLICY)
+        await storage.log.trim(EAGER_POLICY)
         await _publish(storage, 3)
         # A replica that lags answers with the first of them.
         answers = [await _read(storage, 0) for _ in range(20)]

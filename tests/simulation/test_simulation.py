@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from gatecast.testing.virtual_time import run_in_virtual_time
-from simulation.world import simulate
+from simulation.run import simulate
 
 #: A short run for every day; `make simulate` runs as many as one likes.
 SEEDS = range(60)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.controlplane.transactions.clock import database_time
 from gatecast.storage.contract import Database
 from gatecast.storage.queries import Queries
 
@@ -42,8 +42,7 @@ class FleetSamples:
 
     async def now(self) -> float:
         """The time of the database, in seconds since 1970."""
-        [row] = await self._database.fetch(_QUERIES["time"])
-        return instant(row["now"]).timestamp()
+        return (await database_time(self._database)).timestamp()
 
     async def claim(self, organization: str, now: float) -> bool:
         """Whether the caller is to measure; false: another pod does, or did in this interval."""

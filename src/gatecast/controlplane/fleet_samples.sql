@@ -13,6 +13,3 @@ DELETE FROM gatecast_fleet_samples WHERE organization = $1 AND taken_at < $2
 -- name: samples
 SELECT measured_at, recorded, confirmed, lag, median, slowest FROM gatecast_fleet_samples
 WHERE organization = $1 AND taken_at >= $2 AND recorded >= 0 ORDER BY taken_at
-
--- name: time
-SELECT now() AS now

@@ -6,7 +6,7 @@ import asyncio
 import random
 
 from gatecast.containment import RetryLoop
-from gatecast.storage.contract import EventLog, TrimPolicy
+from gatecast.storage.contract import EventLog, TrimPass, TrimPolicy
 from gatecast.telemetry import get_logger, metrics
 
 #: Pause between two clean-ups, in seconds; spread by half, so that pods take turns.
@@ -19,13 +19,19 @@ _logger = get_logger("retention")
 
 
 async def clean_up(log: EventLog, policy: TrimPolicy) -> int:
-    """Remove everything that may go now, chunk by chunk; return how many events went."""
-    total = 0
-    while removed := await log.trim(policy):
+    """Remove what may go now, chunk by chunk, in one pass over the logs; return how many events went.
+
+    One pass, and not until nothing is left: logs at their cap have a little more to remove after every publish, and a
+    publisher waits for each removal from its log.
+    """
+    total, trim_pass = 0, TrimPass()
+    while True:
+        removed = await log.trim(policy, trim_pass)
         total += removed
         metrics.removed(removed)
+        if trim_pass.is_done:
+            return total
         await asyncio.sleep(CHUNK_PAUSE)
-    return total
 
 
 async def run_retention(log: EventLog, policy: TrimPolicy, *, random_source: random.Random, loop: RetryLoop) -> None:

@@ -27,6 +27,7 @@ from gatecast.storage.contract import (
     Receipt,
     Remembered,
     Survey,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -131,9 +132,9 @@ class OutboxLog:
         """Where these events are in the gateway's log, by id."""
         return await self._log.find(gateway_id, event_ids)
 
-    async def trim(self, policy: TrimPolicy) -> int:
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
         """How many old events of the log were removed."""
-        return await self._log.trim(policy)
+        return await self._log.trim(policy, trim_pass)
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
         """Whether the log lacks one of these events."""

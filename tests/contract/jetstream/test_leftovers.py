@@ -11,7 +11,7 @@ from uuid import uuid4
 
 import pytest
 
-from gatecast.storage.contract import Outcome, OutcomeKind, TrimPolicy
+from gatecast.storage.contract import Outcome, OutcomeKind, TrimPass, TrimPolicy
 from gatecast.storage.jetstream import JetStreamEngine
 from gatecast.storage.jetstream.stream import Message, Stream
 from gatecast.testing.contracts.backend import (
@@ -95,12 +95,12 @@ async def test_a_chunk_of_retention_continues_where_the_last_one_ended(
             await engine.log.register(gateway_id)
         await engine.log.publish([[event] for gateway_id in gateways for event in make_events(3, gateway_id)])
         monkeypatch.setattr(Stream, "scan", counted)
-        removed = []
-        while number := await engine.log.trim(replace(_KEEP_ALL_IN_NUMBER, chunk=4)):
-            removed.append(number)
-        assert removed == [4] * 30
-        # Once more for each gateway finds nothing left. Each chunk takes up a few again, however many there are.
-        assert asked["heads"] == 2
+        removed, trim_pass = [], TrimPass()
+        while not trim_pass.is_done:
+            removed.append(await engine.log.trim(replace(_KEEP_ALL_IN_NUMBER, chunk=4), trim_pass))
+        assert removed == [4] * 30 + [0]
+        # Each chunk takes up a few again, however many there are.
+        assert asked["heads"] == 1
         assert asked["id"] <= 40 + 30 * 10
 
 

@@ -213,7 +213,7 @@ class _Context:
 
 
 def test_names_are_completed(shell: _Shell, gateway: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    # Who waits in a shell does not wait for a busy machine; the test does.
+    # Whoever waits in a shell does not wait for a busy machine; the test does.
     monkeypatch.setattr("gatecast.cli.remote._COMPLETION_TIME_LIMIT", PATIENCE)
     here = _Context({"url": shell.api, "token": _TOKEN})
     assert complete_gateways(here, gateway[:5]) == [gateway]

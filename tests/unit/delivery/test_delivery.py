@@ -23,6 +23,7 @@ from gatecast.storage.contract import (
     Progress,
     ReadRequest,
     ReadResult,
+    TrimPass,
     TrimPolicy,
 )
 from gatecast.testing.virtual_time import run_in_virtual_time
@@ -93,8 +94,9 @@ class _Storage:
         await self._call("changed_since")
         return Changes(epoch=_EPOCH, heads={}, marker=1)
 
-    async def trim(self, _policy: TrimPolicy) -> int:
+    async def trim(self, _policy: TrimPolicy, trim_pass: TrimPass) -> int:
         await self._call("trim")
+        trim_pass.is_done = True
         return 0
 
     async def read(self, requests: list[ReadRequest]) -> list[ReadResult]:

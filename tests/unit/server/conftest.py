@@ -40,13 +40,14 @@ async def _ready() -> list[str]:
 @asynccontextmanager
 async def _open(settings: Settings, changes: dict[str, Any]) -> AsyncIterator[tuple[httpx.AsyncClient, AdminContext]]:
     async with EventHub.open(settings=settings, migrations=("gatecast.controlplane.migrations",)) as hub:
+        gateways = Gateways(hub)
         context = AdminContext(
             hub=hub,
             settings=settings,
-            gateways=Gateways(hub),
+            gateways=gateways,
             tokens=GatewayTokens(hub),
             admin_tokens=AdminTokens(hub.storage),
-            fleets=Fleets(hub, Gateways(hub)),
+            fleets=Fleets(hub, gateways),
             audit=AuditLog(hub.storage.database),
             log_outs=LogOuts(hub.storage.database),
             control_plane=ControlPlane.on(hub, Encryption([bytes(32)])),

@@ -8,12 +8,13 @@ from importlib import resources
 from pathlib import Path
 
 #: What takes part in the transactions of others, or is a transaction itself.
-_BEGINNINGS = frozenset({"transaction", "begin_unit_of_work"})
+_BEGINNINGS = frozenset({"transaction", "begin_unit_of_work", "_begin_change"})
 
 #: Where transactions are made, and where those of callers are joined.
 _MECHANISM = frozenset(
     {
         "begin_unit_of_work",
+        "controlplane/access/gateways.py:_begin_change",
         "storage/postgres/database.py:_begun",
         "storage/postgres/database.py:_migrate",
         "storage/postgres/caller_transaction.py:joined",

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Collection, Iterable, Mapping
-from contextlib import suppress
+from collections.abc import AsyncIterator, Callable, Collection, Iterable, Mapping
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
@@ -149,6 +149,8 @@ class Gateways:
         #: Organization and id of gateways that were found, oldest first. An id is never used twice, so an entry can be
         #: wrong only once its gateway is deleted; then its log refuses every event.
         self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
+        #: How often gateways were changed here: who changes one and then looks sees the change.
+        self.changes = 0
 
     async def check(self, organization: str, gateway_id: str) -> None:
         """Return if the organization has this gateway; may also return if it had it and has deleted it since.
@@ -168,6 +170,15 @@ class Gateways:
         """Make the next `check` ask the database: the gateway was deleted, perhaps by another pod."""
         self._found.pop((organization, gateway_id), None)
 
+    @asynccontextmanager
+    async def _begin_change(self) -> AsyncIterator[Transaction]:
+        """A transaction that changes gateways, counted however it ends: it may be committed."""
+        try:
+            async with self._database.transaction() as transaction:
+                yield transaction
+        finally:
+            self.changes += 1
+
     @whole
     async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
         """The new gateway, registered with an empty log in one transaction.
@@ -177,7 +188,7 @@ class Gateways:
             InvalidValue: the properties are no JSON, or larger than 16 KiB.
         """
         gateway_id = str(uuid4())
-        async with self._database.transaction() as transaction:
+        async with self._begin_change() as transaction:
             await lock_names(transaction, organization)
             inserted = await transaction.execute(
                 _QUERIES["insert_gateway"], gateway_id, organization, *_columns(fields)
@@ -257,7 +268,7 @@ class Gateways:
             InvalidValue: a field breaks its rule, or a stored field cannot be read and `changes` does not replace it.
         """
         status = await self._hub.status_before(gateway_id)
-        async with self._database.transaction() as transaction:
+        async with self._begin_change() as transaction:
             if "name" in changes:
                 await lock_names(transaction, organization)
             await lock_gateway(transaction, organization, gateway_id)
@@ -282,7 +293,7 @@ class Gateways:
             NotFound: the organization has no such gateway.
             StaleWrite: it is no longer at `version`.
         """
-        async with self._database.transaction() as transaction:
+        async with self._begin_change() as transaction:
             # Its tokens first: a gateway that connects now waits for this transaction, and then finds no token.
             await lock_gateway(transaction, organization, gateway_id)
             _check_version(await _find(transaction, organization, gateway_id), version)

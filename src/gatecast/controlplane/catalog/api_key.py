@@ -50,9 +50,10 @@ class ApiKey:
         """The number that gateways compare: they ignore a key unless it is newer than theirs of the same name."""
         return max(self.updated_at, self.renewed_at)
 
-    def expired(self, now: int) -> bool:
-        """Whether it has expired at `now`, in milliseconds since 1970."""
-        return self.expires_at is not None and self.expires_at <= now
+    @property
+    def has_ended(self) -> bool:
+        """Whether its time was over when a pod last looked, by the database's clock."""
+        return 0 < self.updated_at <= self.ended_at
 
 
 def hash_of(value: str) -> str:

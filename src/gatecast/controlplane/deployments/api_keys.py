@@ -20,7 +20,7 @@ from gatecast.controlplane.deployments.artifacts import Artifacts
 from gatecast.controlplane.deployments.placements import Desired, Placement, placements_of
 from gatecast.controlplane.deployments.placing import keys_of_placements, publish, tell_anew
 from gatecast.controlplane.deployments.rollouts import keys_of
-from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.clock import database_time, later_than
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, LimitReached, NotFound, SecretKeyMissing, StoredByNewerRelease
 from gatecast.gathering import Gathered
@@ -108,7 +108,7 @@ class ApiKeys:
             LimitReached: it has ten active keys.
         """
         _check_key_name(name)
-        value, now = _new_value(), milliseconds()
+        value = _new_value()
         key = ApiKey(
             id=str(uuid4()),
             artifact_id=artifact_id,
@@ -116,10 +116,11 @@ class ApiKeys:
             mask=mask_of(value),
             sha256=hash_of(value),
             expires_at=_expiry(expires_at),
-            created_at=now,
-            updated_at=now,
+            created_at=0,
+            updated_at=0,
         )
         async with begin_unit_of_work(self._hub) as change:
+            await _check_expiry(change, key.expires_at, given=expires_at)
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             now = await _next_version(change, artifact_id)
             key = replace(key, created_at=now, updated_at=now)
@@ -153,9 +154,10 @@ class ApiKeys:
                 before,
                 mask=mask_of(value),
                 sha256=hash_of(value),
-                expires_at=_expiry(expires_at) if expires_at else _unexpired(before),
+                expires_at=_expiry(expires_at) if expires_at else before.expires_at,
                 updated_at=await _next_version(change, artifact_id),
             )
+            await _check_expiry(change, key.expires_at, given=expires_at)
             await _store_rotated(change, key)
             await _publish(change, organization, artifact_id)
         return IssuedKey(key, value, change.receipts)
@@ -209,7 +211,7 @@ class ApiKeys:
             key = await _active_key(change, name.artifact_id, name.name)
             await change.lock_gateways(name.organization, gateway_ids)
             # An expired key is published as revoked, and each revocation would call this again.
-            if not key.expired(milliseconds()):
+            if not key.has_ended:
                 version = await _next_version(change, name.artifact_id)
                 await change.transaction.execute(_QUERIES["renew_key"], key.id, version)
                 for placement in await placements_of(change, name.artifact_id):
@@ -221,22 +223,22 @@ class ApiKeys:
 
         A gateway drops a value that arrives after its expiry, and would go on accepting an older value of the same key.
         """
-        now, after = milliseconds(), (0, "")
+        now, after = _milliseconds(await database_time(self._database)), (0, "")
         while rows := await self._database.fetch(_QUERIES["expired_keys"], now, *after, _READ_AT_ONCE):
             for row in rows:
                 # A pod that cannot read what is stored leaves it to the others.
                 left = suppress(NotFound, SecretKeyMissing, StoredByNewerRelease)
                 with contained("key-not-ended", artifact=row["artifact_id"]), left:
-                    await self._end(row["organization"], BY_KIND[kind_of(row)], row["artifact_id"], row["name"])
+                    await self._end(row["organization"], BY_KIND[kind_of(row)], row["artifact_id"], row["name"], now)
             after = (rows[-1]["expires_at"], rows[-1]["id"])
 
     @whole
-    async def _end(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
+    async def _end(self, organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, now: int) -> None:
         async with begin_unit_of_work(self._hub) as change:
             await self._store.lock(change, organization, artifact_kind, artifact_id)
             key = await _active_key(change, artifact_id, name)
             # Another pod may have been faster, or an operator.
-            if key.expired(milliseconds()) and key.ended_at < key.updated_at:
+            if key.expires_at is not None and key.expires_at <= now and not key.has_ended:
                 version = await _next_version(change, artifact_id)
                 await change.transaction.execute(_QUERIES["end_key"], key.id, version)
                 await _publish(change, organization, artifact_id)
@@ -256,17 +258,20 @@ def _expiry(moment: datetime | None) -> int | None:
         return None
     if moment.tzinfo is None:
         raise InvalidValue("expires_at", moment, "carry a time zone")
-    expires_at = int(moment.astimezone(UTC).timestamp() * 1000)
-    if expires_at <= milliseconds():
-        raise InvalidValue("expires_at", moment, "lie in the future; to end a key now, revoke it")
-    return expires_at
+    return _milliseconds(moment.astimezone(UTC))
 
 
-def _unexpired(key: ApiKey) -> int | None:
-    """The expiry of a key that keeps it: a new value with a past expiry would never be accepted."""
-    if key.expired(milliseconds()):
+async def _check_expiry(change: UnitOfWork, expires_at: int | None, *, given: datetime | None) -> None:
+    """Refuse an expiry, given or kept, that is over: a value that has it would never be accepted."""
+    if expires_at is None or expires_at > _milliseconds(await database_time(change.transaction)):
+        return
+    if given is None:
         raise InvalidValue("expires_at", None, "be given, because the key has expired; it lies in the future")
-    return key.expires_at
+    raise InvalidValue("expires_at", given, "lie in the future; to end a key now, revoke it")
+
+
+def _milliseconds(moment: datetime) -> int:
+    return int(moment.timestamp() * 1000)
 
 
 async def _store_rotated(change: UnitOfWork, key: ApiKey) -> None:

@@ -30,7 +30,7 @@ from gatecast.controlplane.deployments.placements import (
     store,
 )
 from gatecast.controlplane.deployments.reconcile import Doubt, KeyVerb, deployed_again, difference, key_steps
-from gatecast.controlplane.transactions.clock import later_than, milliseconds
+from gatecast.controlplane.transactions.clock import later_than
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.events import Action, Event
 
@@ -95,7 +95,7 @@ def publish(
     `keys` holds the keys of each artifact, revoked ones included. Instants are later than `after`.
     """
     published = []
-    for step in difference(placements, keys, milliseconds()):
+    for step in difference(placements, keys):
         placement = _say(change, step.placement, organization, after) if step.says else step.placement
         change.events += [_KEY_EVENTS[each.verb](each.key, placement.gateway_id) for each in step.keys]
         store(change, placement)
@@ -105,7 +105,7 @@ def publish(
 
 def tell_anew(change: UnitOfWork, placement: Placement, key: ApiKey) -> None:
     """Publish a key, whatever the gateway has of it; what is known of the placement stays as it is."""
-    steps = key_steps(replace(placement, keys_through=UNKNOWN), [key], milliseconds())
+    steps = key_steps(replace(placement, keys_through=UNKNOWN), [key])
     change.events += [_KEY_EVENTS[each.verb](each.key, placement.gateway_id) for each in steps]
 
 

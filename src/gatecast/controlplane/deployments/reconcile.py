@@ -83,17 +83,17 @@ class Step:
     keys: Sequence[KeyStep]
 
 
-def difference(placements: Iterable[Placement], keys: Mapping[str, Sequence[ApiKey]], now: int) -> list[Step]:
+def difference(placements: Iterable[Placement], keys: Mapping[str, Sequence[ApiKey]]) -> list[Step]:
     """What to publish, in the order that a gateway needs; `keys` holds those of each artifact, also revoked ones."""
     return [
         step
         for placement in sorted(placements, key=_turn)
-        if (step := _step(placement, keys.get(placement.artifact_id, ()), now)) is not None
+        if (step := _step(placement, keys.get(placement.artifact_id, ()))) is not None
     ]
 
 
-def _step(placement: Placement, keys: Sequence[ApiKey], now: int) -> Step | None:
-    told = key_steps(placement, keys, now)
+def _step(placement: Placement, keys: Sequence[ApiKey]) -> Step | None:
+    told = key_steps(placement, keys)
     if not placement.doubt and not told:
         return None
     through = max((key.updated_at for key in keys), default=0)
@@ -102,7 +102,7 @@ def _step(placement: Placement, keys: Sequence[ApiKey], now: int) -> Step | None
     )
 
 
-def key_steps(placement: Placement, keys: Sequence[ApiKey], now: int) -> list[KeyStep]:
+def key_steps(placement: Placement, keys: Sequence[ApiKey]) -> list[KeyStep]:
     """The events for an artifact's keys; ended keys first, because that makes room.
 
     Keys that the gateway cannot have, because they ended before they were published to it, have no event.
@@ -121,7 +121,7 @@ def key_steps(placement: Placement, keys: Sequence[ApiKey], now: int) -> list[Ke
     full = len(active) >= MAX_ACTIVE_KEYS
     for key in active:
         if key.updated_at > through:
-            steps += [KeyStep(verb, key) for verb in _verbs(placement, key, now, full=full)]
+            steps += [KeyStep(verb, key) for verb in _verbs(placement, key, full=full)]
     return steps
 
 
@@ -130,13 +130,13 @@ def _deploys(placement: Placement) -> bool:
     return placement.desired is Desired.DEPLOYED or bool(placement.doubt)
 
 
-def _verbs(placement: Placement, key: ApiKey, now: int, *, full: bool) -> Sequence[KeyVerb]:
+def _verbs(placement: Placement, key: ApiKey, *, full: bool) -> Sequence[KeyVerb]:
     """How a gateway takes an active key, whatever it has of it.
 
     It drops an expired one and keeps older values. With ten keys it takes no created one, not even in place of its own;
     an updated one it takes as a new one, too, but under an id of its own, which it has until it reads its next list.
     """
-    if key.expired(now):
+    if key.has_ended:
         return (KeyVerb.REVOKED,)
     if placement.keys_through != UNKNOWN:
         return (KeyVerb.UPDATED,) if key.created_at <= placement.keys_through else (KeyVerb.CREATED,)

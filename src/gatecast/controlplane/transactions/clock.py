@@ -3,11 +3,24 @@
 from __future__ import annotations
 
 import time
+from datetime import datetime
+
+from gatecast.controlplane.transactions.timestamps import instant
+from gatecast.storage.contract import Database, Transaction
+from gatecast.storage.queries import Queries
+
+_QUERIES = Queries("gatecast.controlplane.transactions", "clock.sql")
 
 
 def milliseconds() -> int:
     """Now, in milliseconds since 1970."""
     return time.time_ns() // 1_000_000
+
+
+async def database_time(reader: Database | Transaction) -> datetime:
+    """Now by the database's clock, which is the same for every pod; in UTC."""
+    [row] = await reader.fetch(_QUERIES["time"])
+    return instant(row["now"])
 
 
 def later_than(last: int) -> int:

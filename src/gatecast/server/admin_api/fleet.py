@@ -145,12 +145,12 @@ class Fleets:
         self._hub = hub
         self._gateways = gateways
         self._clock = clock or asyncio.get_running_loop().time
-        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock)
+        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock, changes=lambda: gateways.changes)
         #: When each organization was last looked at, the latest at the end.
         self._looked_at: OrderedDict[str, float] = OrderedDict()
 
     async def look(self, organization: str) -> Fleet:
-        """The fleet as it was a second ago, or up to five if looks are slow.
+        """The fleet as it was a second ago, or up to five if looks are slow; with every change made by this pod.
 
         Raises:
             StorageUnavailable: the database is away.

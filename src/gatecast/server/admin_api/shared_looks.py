@@ -20,21 +20,31 @@ _KEPT = 100
 
 
 class SharedLooks(Generic[T]):
-    """Looks at organizations, one look of each at a time; what was seen holds for a moment."""
+    """Looks at organizations, one look of each at a time; what was seen holds for a moment.
+
+    `changes` counts what this pod itself has changed: a look that began before a change does not hold, so that the
+    caller who makes a change and then looks sees it.
+    """
 
     def __init__(
-        self, look: Callable[[str], Coroutine[Any, Any, T]], *, name: str, clock: Callable[[], float] | None = None
+        self,
+        look: Callable[[str], Coroutine[Any, Any, T]],
+        *,
+        name: str,
+        clock: Callable[[], float] | None = None,
+        changes: Callable[[], int] = lambda: 0,
     ) -> None:
         self._look = look
         self._name = name
         self._clock = clock or asyncio.get_running_loop().time
+        self._changes = changes
         self._looks: OrderedDict[str, _Look[T]] = OrderedDict()
 
     def of(self, organization: str) -> Awaitable[T]:
         """The look at an organization of a second ago, or up to five if looks are slow; fails as the look fails."""
-        look = self._looks.get(organization)
-        if look is None or not look.holds(self._clock()):
-            look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock)
+        look, changes = self._looks.get(organization), self._changes()
+        if look is None or look.changes != changes or not look.holds(self._clock()):
+            look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock, changes)
             self._looks[organization] = look
             self._looks.move_to_end(organization)
             if len(self._looks) > _KEPT:
@@ -46,8 +56,10 @@ class SharedLooks(Generic[T]):
 class _Look(Generic[T]):
     """A look that has begun, or has ended and holds for a while."""
 
-    def __init__(self, task: asyncio.Task[T], clock: Callable[[], float]) -> None:
+    def __init__(self, task: asyncio.Task[T], clock: Callable[[], float], changes: int) -> None:
         self.task = task
+        #: How many changes had been made when it began.
+        self.changes = changes
         self._begun_at = clock()
         self._ended_at: float | None = None
         task.add_done_callback(lambda _: self._end(clock()))

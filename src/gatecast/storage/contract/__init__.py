@@ -32,6 +32,7 @@ from gatecast.storage.contract.log import (
     ReadResult,
     Receipt,
     Remembered,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -85,6 +86,7 @@ __all__ = [
     "Storage",
     "Survey",
     "Transaction",
+    "TrimPass",
     "TrimPolicy",
     "Verdict",
 ]

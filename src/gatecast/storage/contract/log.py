@@ -199,6 +199,28 @@ class TrimPolicy:
     chunk: int = 500
 
 
+@dataclass(slots=True, kw_only=True)
+class TrimPass:
+    """One pass of retention over every log, chunk by chunk: `EventLog.trim` moves it on.
+
+    Each log comes once, with the events that it has when the pass comes to it. So a pass ends although logs grow
+    meanwhile, and takes little from a log that is published to once, not with every chunk.
+    """
+
+    #: The gateway whose log is next; the gateways before it, in the database's order, are done.
+    gateway_id: str = ""
+    #: The head of this log when the pass came to it: what was published since waits for the next pass.
+    head: int = 0
+    #: The gateways that come next, if the database lists them all at once.
+    listed: Sequence[str] = ()
+    #: Whether every log has come.
+    is_done: bool = False
+
+    def move_to(self, gateway_id: str, head: int, listed: Sequence[str] = ()) -> None:
+        """Continue with this log, up to this head; 0 if nothing of it is left to this pass."""
+        self.gateway_id, self.head, self.listed = gateway_id, head, listed
+
+
 class EventLog(Protocol):
     """One log per gateway: durable, ordered, gapless."""
 
@@ -305,8 +327,12 @@ class EventLog(Protocol):
             LogHeld: another transaction holds the log; nothing was deleted.
         """
 
-    async def trim(self, policy: TrimPolicy) -> int:
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
         """How many old events were removed: at most one chunk, and 0 if this call found nothing that it could remove.
+
+        The call continues the pass, and notes in it where the next call does; without one it begins with the first
+        log. Unless it is done, a call has removed a whole chunk, has looked at as many logs as that, or ends before a
+        log that is busy.
 
         The events of deleted gateways are removed first, whatever the policy says. From each log only an unbroken run
         of its oldest events is removed, so that no hole appears (scenario S19).

@@ -20,6 +20,7 @@ from gatecast.storage.contract import (
     ReadResult,
     Receipt,
     Remembered,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -309,9 +310,9 @@ class JetStreamLog:
         await self._gateways.store(gateway, before, [leftover, tombstone])
         return True
 
-    async def trim(self, policy: TrimPolicy) -> int:
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
         """How many old events were removed, at most one chunk."""
-        return await self._retention.trim(policy)
+        return await self._retention.trim(policy, trim_pass or TrimPass())
 
     # --- histories ----------------------------------------------------------------------------------------------
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Sequence
-from dataclasses import dataclass
+from collections.abc import Awaitable
+from dataclasses import dataclass, replace
 from typing import Final, TypeVar
 
 from gatecast.containment import log_failure
 from gatecast.errors import StatementFailed
-from gatecast.storage.contract import TrimPolicy
+from gatecast.storage.contract import TrimPass, TrimPolicy
 from gatecast.storage.jetstream.documents import ForgottenLog, Head, LowWaterMark, offset_in
 from gatecast.storage.jetstream.gateways import Gateway, Gateways
 from gatecast.storage.jetstream.special import Special, special_outcomes
@@ -51,33 +51,29 @@ class Retention:
     def __init__(self, stream: Stream, gateways: Gateways) -> None:
         self._stream = stream
         self._gateways = gateways
-        #: Where the next chunk continues: the gateways that the last one did not come to.
-        self._left: Sequence[str] = ()
 
-    async def trim(self, policy: TrimPolicy) -> int:
-        """How many events were removed, at most one chunk; 0 if there is nothing to remove."""
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass) -> int:
+        """How many events were removed, at most one chunk; moves the pass on."""
         # Asked for now: what is known of the server's clock lags by as long as an answer takes.
         limits = Limits.of(policy, (await self._stream.info()).now)
-        # After a failure the next call begins anew.
-        left, self._left = self._left, ()
         removed = await self._trim_forgotten(limits.chunk)
-        removed += await self._trim_each(left or await self._with_events(), limits, limits.chunk - removed)
-        if left and not removed:
-            removed = await self._trim_each(await self._with_events(), limits, limits.chunk)
+        if removed < limits.chunk:
+            removed += await self._trim_each(trim_pass, limits, limits.chunk - removed)
         return removed
 
     async def _with_events(self) -> list[str]:
         heads = [message async for message in self._stream.scan(self._stream.subjects.heads)]
         return [head.gateway_id for head in Head.readable(each for each in heads if each.data) if head.head]
 
-    async def _trim_each(self, gateway_ids: Sequence[str], limits: Limits, at_most: int) -> int:
-        """How many events of these gateways were removed, in this order; notes those that it did not come to."""
+    async def _trim_each(self, trim_pass: TrimPass, limits: Limits, at_most: int) -> int:
+        """How many events of the gateways that are left to the pass were removed; notes which it did not come to."""
+        gateway_ids = trim_pass.listed or await self._with_events()
         removed, start, size = 0, 0, 1
         while start < len(gateway_ids):
             # Few at first: the chunk may be full soon.
             size = min(2 * size, _AT_ONCE)
             found = await self._gateways.find_readable(gateway_ids[start : start + size])
-            known = [gateway for gateway in found if gateway.head is not None]
+            known = [_as_of(gateway, trim_pass) for gateway in found if gateway.head is not None]
             concerned = await together(self._contained(gateway, self._has_old(gateway, limits)) for gateway in known)
             for gateway, is_concerned in zip(known, concerned, strict=True):
                 if is_concerned and removed < at_most:
@@ -85,9 +81,11 @@ class Retention:
                     removed += await self._contained(gateway, work) or 0
                 if removed >= at_most:
                     # This one may have more.
-                    self._left = gateway_ids[gateway_ids.index(gateway.gateway_id, start) :]
+                    left = gateway_ids[gateway_ids.index(gateway.gateway_id, start) :]
+                    trim_pass.move_to(gateway.gateway_id, gateway.log.head, left)
                     return removed
             start += size
+        trim_pass.is_done = True
         return removed
 
     async def _contained(self, gateway: Gateway, work: Awaitable[T]) -> T | None:
@@ -124,7 +122,7 @@ class Retention:
     async def _trim_log(self, gateway: Gateway, limits: Limits, at_most: int) -> int:
         """How many events of a log were removed; 0 if another pod does that now."""
         special = await special_outcomes(self._stream, gateway)
-        ids = await self._ids(gateway, at_most)
+        ids = [each for each in await self._ids(gateway, at_most) if offset_in(each) <= gateway.log.head]
         cut = _cut(gateway, ids, special, limits)
         last = next((each for each in ids if offset_in(each) == cut), None)
         if cut <= gateway.low_water_mark or last is None:
@@ -198,6 +196,13 @@ class Retention:
 def _is_left(data: bytes, log: int) -> bool:
     state = State.decode(data)
     return state.log == log and not state.connections
+
+
+def _as_of(gateway: Gateway, trim_pass: TrimPass) -> Gateway:
+    """The gateway with what of its log belongs to this pass."""
+    if gateway.gateway_id != trim_pass.gateway_id:
+        return gateway
+    return replace(gateway, head=replace(gateway.log, head=min(gateway.log.head, trim_pass.head)))
 
 
 def _may_go(gateway: Gateway, oldest: Message, limits: Limits) -> bool:

@@ -23,6 +23,7 @@ from gatecast.storage.contract import (
     Receipt,
     Remembered,
     Row,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -210,11 +211,15 @@ class PostgresEventLog:
 
         return await repeated(once)
 
-    async def trim(self, policy: TrimPolicy) -> int:
-        """How many old events were removed, at most one chunk; 0 also while another pod is trimming."""
-        [row] = await self._database.fetch(
-            QUERIES["trim"], policy.keep_confirmed, policy.keep_at_most, policy.max_events, policy.chunk
-        )
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
+        """How many old events were removed, at most one chunk; the pass is also done while another pod is trimming."""
+        trim_pass = trim_pass or TrimPass()
+        limits = (policy.keep_confirmed, policy.keep_at_most, policy.max_events, policy.chunk)
+        [row] = await self._database.fetch(QUERIES["trim"], *limits, trim_pass.gateway_id, trim_pass.head)
+        if row["next_gateway_id"] is None:
+            trim_pass.is_done = True
+        else:
+            trim_pass.move_to(row["next_gateway_id"], row["next_head"])
         return int(row["removed"])
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:

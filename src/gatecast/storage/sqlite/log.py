@@ -18,6 +18,7 @@ from gatecast.storage.contract import (
     ReadResult,
     Receipt,
     Remembered,
+    TrimPass,
     TrimPolicy,
     Verdict,
 )
@@ -100,13 +101,16 @@ class SqliteEventLog:
         """Delete a gateway's log and disconnect it; False if it is unknown. `trim` removes its events later."""
         return await self._database.write_with(transaction, partial(_forget, gateway_id=gateway_id, log_id=log_id))
 
-    async def trim(self, policy: TrimPolicy) -> int:
+    async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
         """How many old events were removed, at most one chunk; locks nothing if there is nothing to remove."""
+        trim_pass = trim_pass or TrimPass()
         limits = retention.TrimLimits.of(policy, self._clock())
-        removable = await self._database.read(partial(retention.find, limits=limits))
-        if not removable:
-            return 0
-        return await self._database.write(partial(retention.trim, limits=limits, removable=removable))
+        removable = await self._database.read(partial(retention.find, limits=limits, trim_pass=trim_pass))
+        trimmed = retention.Trimmed(removed=0)
+        if removable:
+            trimmed = await self._database.write(partial(retention.trim, limits=limits, removable=removable))
+        retention.move_on(trim_pass, limits, removable, trimmed)
+        return trimmed.removed
 
     async def contradicts(self, remembered: Sequence[Remembered]) -> bool:
         """Whether one of these events is no longer where it was read."""

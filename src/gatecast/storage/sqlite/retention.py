@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Self
 
-from gatecast.storage.contract import TrimPolicy
+from gatecast.storage.contract import TrimPass, TrimPolicy
 from gatecast.storage.queries import Queries
 from gatecast.storage.sqlite.statements import CONTROL, change, select
 
@@ -48,25 +48,35 @@ class Removable:
 
     #: Ids of the logs of deleted gateways.
     forgotten: Sequence[int]
-    #: Ids of the gateways whose oldest event can be removed.
-    gateways: Sequence[str]
+    #: The gateways whose oldest event can be removed: their ids, and up to where their logs belong to this pass.
+    gateways: Sequence[tuple[str, int]]
 
     def __bool__(self) -> bool:
         return bool(self.forgotten or self.gateways)
 
 
-def find(connection: sqlite3.Connection, limits: TrimLimits) -> Removable:
-    """The logs with events to remove, of each kind at most as many as events may be removed in one transaction."""
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Trimmed:
+    """What one chunk removed, and where it ended."""
+
+    removed: int
+    #: The gateway at which the chunk was full, and up to where its log belongs to the pass; None if it came to all.
+    full_at: tuple[str, int] | None = None
+
+
+def find(connection: sqlite3.Connection, limits: TrimLimits, trim_pass: TrimPass) -> Removable:
+    """The next logs with events to remove, of each kind at most as many as events may be removed in one transaction."""
     limits = _limits_here(connection, limits)
     by_age = (limits.too_old, limits.old, limits.max_events, limits.chunk)
+    trimmable = select(connection, QUERIES["trimmable"], *by_age, trim_pass.gateway_id, trim_pass.head)
     return Removable(
         forgotten=[log_id for (log_id,) in select(connection, QUERIES["forgotten_logs"], limits.chunk)],
-        gateways=[gateway_id for (gateway_id,) in select(connection, QUERIES["trimmable"], *by_age)],
+        gateways=[(gateway_id, head) for gateway_id, head in trimmable],
     )
 
 
-def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removable) -> int:
-    """How many events were removed from these logs, at most one chunk.
+def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removable) -> Trimmed:
+    """What was removed from these logs, at most one chunk.
 
     Each log is checked again, because it may have changed before the write lock was taken.
     """
@@ -75,10 +85,23 @@ def trim(connection: sqlite3.Connection, limits: TrimLimits, removable: Removabl
     for log_id in removable.forgotten:
         if removed < limits.chunk:
             removed += _remove_forgotten(connection, log_id, limits.chunk - removed)
-    for gateway_id in removable.gateways:
+    for gateway_id, head in removable.gateways:
         if removed < limits.chunk:
-            removed += _trim_log(connection, limits, gateway_id, limits.chunk - removed)
-    return removed
+            removed += _trim_log(connection, limits, gateway_id, head, limits.chunk - removed)
+        if removed >= limits.chunk:
+            return Trimmed(removed=removed, full_at=(gateway_id, head))
+    return Trimmed(removed=removed)
+
+
+def move_on(trim_pass: TrimPass, limits: TrimLimits, removable: Removable, trimmed: Trimmed) -> None:
+    """Note where the next chunk of the pass begins."""
+    if trimmed.full_at:
+        trim_pass.move_to(*trimmed.full_at)
+    elif len(removable.gateways) >= limits.chunk:
+        # There may be more of them.
+        trim_pass.move_to(removable.gateways[-1][0], 0)
+    elif trimmed.removed < limits.chunk:
+        trim_pass.is_done = True
 
 
 def _limits_here(connection: sqlite3.Connection, limits: TrimLimits) -> TrimLimits:
@@ -100,8 +123,8 @@ def _remove_forgotten(connection: sqlite3.Connection, log_id: int, at_most: int)
     return int(events)
 
 
-def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: str, at_most: int) -> int:
-    arguments = (gateway_id, limits.too_old, limits.old, limits.max_events, at_most)
+def _trim_log(connection: sqlite3.Connection, limits: TrimLimits, gateway_id: str, head: int, at_most: int) -> int:
+    arguments = (gateway_id, limits.too_old, limits.old, limits.max_events, at_most, head)
     for log_id, low_water_mark, cut in select(connection, QUERIES["cut"], *arguments):
         if cut > low_water_mark:
             for consequence in ("note_lost", "dismiss_losers"):

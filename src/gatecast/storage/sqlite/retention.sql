@@ -1,22 +1,26 @@
 -- name: trimmable
 -- At most $4 gateways whose oldest event may go: older than $1, or one of more than $3, or confirmed and older than $2.
-SELECT s.gateway_id
-FROM gatecast_gateway_streams AS s CROSS JOIN gatecast_events AS oldest
-    ON oldest.log_id = s.log_id AND oldest."offset" = s.trimmed_through + 1
-WHERE oldest.recorded_at < $1
-   OR s.head - s.trimmed_through > $3
-   OR (oldest.recorded_at < $2
-       AND (SELECT min(c.confirmed) FROM gatecast_cursors AS c JOIN gatecast_epoch AS epoch ON epoch.current = c.epoch
-            WHERE c.gateway_id = s.gateway_id) > s.trimmed_through
-       AND NOT EXISTS (SELECT 1 FROM gatecast_outcomes AS o WHERE o.log_id = s.log_id AND o."offset" = s.trimmed_through + 1
-                         AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable')))
-LIMIT $4
+-- From the gateway $5 on, of whose log only what is not after $6 counts.
+SELECT s.gateway_id, s.head
+FROM (SELECT gateway_id, log_id, trimmed_through, CASE WHEN gateway_id = $5 THEN min(head, $6) ELSE head END AS head
+      FROM gatecast_gateway_streams WHERE gateway_id >= $5) AS s
+CROSS JOIN gatecast_events AS oldest ON oldest.log_id = s.log_id AND oldest."offset" = s.trimmed_through + 1
+WHERE oldest."offset" <= s.head
+  AND (oldest.recorded_at < $1
+       OR s.head - s.trimmed_through > $3
+       OR (oldest.recorded_at < $2
+           AND (SELECT min(c.confirmed) FROM gatecast_cursors AS c JOIN gatecast_epoch AS epoch ON epoch.current = c.epoch
+                WHERE c.gateway_id = s.gateway_id) > s.trimmed_through
+           AND NOT EXISTS (SELECT 1 FROM gatecast_outcomes AS o
+                           WHERE o.log_id = s.log_id AND o."offset" = s.trimmed_through + 1
+                             AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))))
+ORDER BY s.gateway_id LIMIT $4
 
 -- name: cut
--- How far the log $1 may go, at most $5 events, by the same three rules. Only an unbroken run from the front counts
+-- How far the log $1 may go, at most $5 events and up to $6, by the same three rules. Only an unbroken run from the front counts
 -- (scenario S19), so each age ends at the first event that is too young, whatever the clock did in between.
 WITH log AS (
-    SELECT log_id, head, trimmed_through, min(head, trimmed_through + $5) AS last,
+    SELECT log_id, min(head, $6) AS head, trimmed_through, min(head, $6, trimmed_through + $5) AS last,
            -- Parked and held events are confirmed, but not handled.
            min(coalesce((SELECT min(c.confirmed) FROM gatecast_cursors AS c JOIN gatecast_epoch AS epoch ON epoch.current = c.epoch
                          WHERE c.gateway_id = s.gateway_id), 0),

@@ -6,7 +6,7 @@ import asyncio
 from datetime import timedelta
 from pathlib import Path
 
-from gatecast.storage.contract import Engine, Outcome, OutcomeKind, TrimPolicy
+from gatecast.storage.contract import Engine, Outcome, OutcomeKind, TrimPass, TrimPolicy
 from gatecast.testing.contracts.backend import (
     GATEWAY,
     OTHER_GATEWAY,
@@ -39,6 +39,14 @@ async def _retained(storage: Engine, gateway_id: str = GATEWAY) -> list[int]:
     offsets = [event.offset for event in result.events]
     assert offsets == list(range(result.low_water_mark + 1, result.head + 1))
     return offsets
+
+
+async def _pass(storage: Engine, policy: TrimPolicy) -> list[int]:
+    """How many events each chunk of one pass removed."""
+    trim_pass, removed = TrimPass(), list[int]()
+    while not trim_pass.is_done:
+        removed.append(await storage.log.trim(policy, trim_pass))
+    return removed
 
 
 class RetentionContract(EngineBackend):
@@ -98,6 +106,46 @@ class RetentionContract(EngineBackend):
             await publish(storage, *make_events(10))
             policy = _policy(at_most=_AT_ONCE, chunk=4)
             assert [await storage.log.trim(policy) for _ in range(4)] == [4, 4, 2, 0]
+
+    async def test_a_pass_removes_everything_in_chunks(self, tmp_path: Path) -> None:
+        """From every log, of deleted gateways as well; each chunk but the last is full."""
+        gateways = [f"more-{number}" for number in range(7)]
+        async with self.open_with(tmp_path, GATEWAY, *gateways) as storage:
+            await publish(storage, *make_events(5))
+            for gateway_id in gateways:
+                await publish(storage, *make_events(6, gateway_id))
+            await storage.log.forget(GATEWAY)
+            assert await _pass(storage, _policy(max_events=3, chunk=4)) == [4] * 6 + [2]
+            assert await _pass(storage, _policy(max_events=3, chunk=13)) == [0]
+            assert await _pass(storage, _policy(max_events=1, chunk=7)) == [7, 7, 0]
+
+    async def test_a_pass_ends_although_its_logs_grow(self, tmp_path: Path) -> None:
+        """Logs at their cap always have a little more to remove; what comes meanwhile waits for the next pass."""
+        async with self.open_with(tmp_path, GATEWAY, OTHER_GATEWAY) as storage:
+            policy = _policy(max_events=3, chunk=4)
+            for growth in (1, 4):
+                await publish(storage, *make_events(10), *make_events(10, OTHER_GATEWAY))
+                trim_pass, chunks = TrimPass(), 0
+                while not trim_pass.is_done:
+                    await storage.log.trim(policy, trim_pass)
+                    await publish(storage, *make_events(growth), *make_events(growth, OTHER_GATEWAY))
+                    chunks += 1
+                    assert chunks <= 12
+                await _pass(storage, policy)
+                assert len(await _retained(storage)) == len(await _retained(storage, OTHER_GATEWAY)) == 3
+
+    async def test_a_pass_takes_from_a_busy_log_once(self, tmp_path: Path) -> None:
+        """While much is removed from others: each removal makes its publishers wait."""
+        hot, long = "a-hot", "b-long"
+        async with self.open_with(tmp_path, hot, long) as storage:
+            await publish(storage, *make_events(6, hot), *make_events(63, long))
+            policy, trim_pass, marks = _policy(max_events=3, chunk=4), TrimPass(), set[int]()
+            while not trim_pass.is_done:
+                await storage.log.trim(policy, trim_pass)
+                await publish(storage, make_event(hot))
+                marks.add((await read(storage, hot)).low_water_mark)
+            assert marks == {3}
+            assert len(await _retained(storage, long)) == 3
 
     async def test_the_numbers_go_on_after_everything_went(self, tmp_path: Path) -> None:
         """An emptied log keeps its head: the next event has the next number."""

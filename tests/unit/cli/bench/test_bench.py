@@ -193,7 +193,7 @@ def test_publishing_in_the_callers_transaction_is_one_round_trip_more() -> None:
 
 
 @pytest.mark.usefixtures("ready")
-@pytest.mark.parametrize(("scenario", "figures"), [("storm", 1), ("retention", 2)])
+@pytest.mark.parametrize(("scenario", "figures"), [("storm", 1), ("retention", 4)])
 def test_what_happens_once_is_measured_once(scenario: str, figures: int) -> None:
     document = _run(scenario)
     assert [len(each["rounds"]) for each in document["figures"]] == [1] * figures

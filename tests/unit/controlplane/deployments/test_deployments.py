@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Sequence
 from contextlib import AbstractAsyncContextManager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any, LiteralString
 
 import asyncpg
@@ -25,7 +27,14 @@ from gatecast.controlplane.gateway_sync.acknowledgements import UnservedDownload
 from gatecast.controlplane.gateway_sync.synchronizations import Call
 from gatecast.controlplane.transactions.clock import milliseconds
 from gatecast.controlplane.transactions.unit_of_work import begin_unit_of_work
-from gatecast.errors import LimitReached, SecretKeyMissing, StatementFailed, StorageUnavailable, StoredByNewerRelease
+from gatecast.errors import (
+    InvalidValue,
+    LimitReached,
+    SecretKeyMissing,
+    StatementFailed,
+    StorageUnavailable,
+    StoredByNewerRelease,
+)
 from gatecast.storage.contract import Row
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys
@@ -431,7 +440,7 @@ async def test_keys_end_with_their_time_also_where_their_last_value_came_too_lat
         told = len(await site.told())
         await keys.end_expired()
         assert await site.told(after=told) == []
-        _in_two_hours(monkeypatch)
+        await _let_pass(site, 2)
         monkeypatch.setattr("gatecast.controlplane.deployments.api_keys._READ_AT_ONCE", 1)
         await asyncio.gather(*(keys.end_expired() for _ in range(3)))
         for gateway in site.gateways:
@@ -459,16 +468,18 @@ async def test_a_key_that_cannot_be_ended_keeps_no_other_from_its_end(
         apis = [await site.make(REST_API, f"Api {number}", context=f"/{number}") for number in range(3)]
         for api in apis:
             await keys.create(ORGANIZATION, REST_API, api.id, "expiring", soon)
-        _in_two_hours(monkeypatch)
+        await _let_pass(site, 2)
         monkeypatch.setattr("gatecast.controlplane.deployments.api_keys._READ_AT_ONCE", 1)
         end = keys._end
 
-        async def unreadable(organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str) -> None:
+        async def unreadable(
+            organization: str, artifact_kind: ArtifactKind, artifact_id: str, name: str, now: int
+        ) -> None:
             if artifact_id == apis[0].id:
                 raise StoredByNewerRelease("its kind")
             if artifact_id == apis[1].id:
                 raise StatementFailed("refused")
-            await end(organization, artifact_kind, artifact_id, name)
+            await end(organization, artifact_kind, artifact_id, name, now)
 
         monkeypatch.setattr(keys, "_end", unreadable)
         told = len(await site.told())
@@ -659,25 +670,46 @@ async def test_gateways_that_revoke_a_name_at_the_same_time_are_told_its_new_key
         assert len({data["updatedAt"] for [(_, data)] in renewed}) == 2
 
 
-async def test_an_expired_key_is_not_told_again_because_its_namesake_was_revoked(
-    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
-) -> None:
+async def test_an_expired_key_is_not_told_again_because_its_namesake_was_revoked(open_hub: OpenHub) -> None:
     """It would be told as a revocation, and every revocation that is handled asks for this once more."""
     async with Site.open(open_hub(), 1) as site:
         keys, api = site.control_plane.keys, await site.make(REST_API)
         await keys.create(ORGANIZATION, REST_API, api.id, "again")
         await keys.revoke(ORGANIZATION, REST_API, api.id, "again")
         await keys.create(ORGANIZATION, REST_API, api.id, "again", datetime.now(UTC) + timedelta(hours=1))
+        await _let_pass(site, 2)
+        await keys.end_expired()
         told = await site.told()
-        _in_two_hours(monkeypatch)
         await keys.outlive_revocations(ORGANIZATION, site.gateways[0], {(api.id, "again")})
         assert await site.told() == told
 
 
-def _in_two_hours(monkeypatch: pytest.MonkeyPatch) -> None:
-    then = milliseconds() + 2 * 60 * 60 * 1000
-    for module in ("api_keys", "placing"):
-        monkeypatch.setattr(f"gatecast.controlplane.deployments.{module}.milliseconds", lambda: then)
+async def _let_pass(site: Site, hours: int) -> None:
+    """As if so much time had passed for every key."""
+    statement = "UPDATE gatecast_api_keys SET expires_at = expires_at - $1"
+    await site.hub.storage.database.execute(statement, hours * 60 * 60 * 1000)
+
+
+async def test_the_time_of_a_key_is_over_by_the_clock_of_the_database(
+    open_hub: OpenHub, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod whose clock is two hours ahead ends no key that others accept, and refuses no time that is to come."""
+    async with Site.open(open_hub(), 1) as site:
+        keys, ids, soon = site.control_plane.keys, (ORGANIZATION, REST_API), datetime.now(UTC) + timedelta(hours=1)
+        api = await site.make(REST_API)
+        then = time.time_ns() + 2 * 60 * 60 * 10**9
+        monkeypatch.setattr("gatecast.controlplane.transactions.clock.time", SimpleNamespace(time_ns=lambda: then))
+        await keys.create(*ids, api.id, "expiring", soon)
+        await keys.rotate(*ids, api.id, "expiring")
+        await keys.rotate(*ids, api.id, "expiring", soon)
+        await keys.end_expired()
+        await site.deploy(api)
+        said = [kind for kind, data in await site.told() if "keyName" in data or "name" in data]
+        assert said == ["apikey.created", "apikey.updated", "apikey.updated", "apikey.created"]
+        for given, rule in ((None, "be given"), (datetime.now(UTC) - timedelta(seconds=1), "lie in the future")):
+            await _let_pass(site, 2)
+            with pytest.raises(InvalidValue, match=rule):
+                await keys.rotate(*ids, api.id, "expiring", given)
 
 
 async def test_versions_of_keys_rise_by_more_than_lists_are_newer(open_hub: OpenHub) -> None:

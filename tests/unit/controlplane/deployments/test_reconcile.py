@@ -58,7 +58,7 @@ def known(state: DeploymentState | None = DeploymentState.DEPLOYED, **fields: ob
     return Known(placement=placement(**fields), state=state, since=_BEGAN - timedelta(hours=1))
 
 
-def key(name: str = "k", *, created: int = 10, updated: int = 10, revoked: bool = False, expires: int = 0) -> ApiKey:
+def key(name: str = "k", *, created: int = 10, updated: int = 10, revoked: bool = False, ended: int = 0) -> ApiKey:
     """A key."""
     return ApiKey(
         id=f"{name}-{created}",
@@ -66,10 +66,11 @@ def key(name: str = "k", *, created: int = 10, updated: int = 10, revoked: bool 
         name=name,
         mask="***",
         sha256=f"{name}-{updated}",
-        expires_at=expires or None,
+        expires_at=ended or None,
         created_at=created,
         updated_at=updated,
         revoked_at=updated if revoked else None,
+        ended_at=ended,
     )
 
 
@@ -78,12 +79,12 @@ def key(name: str = "k", *, created: int = 10, updated: int = 10, revoked: bool 
 
 @pytest.mark.parametrize("desired", list(Desired))
 def test_nothing_is_published_where_nothing_is_in_doubt(desired: Desired) -> None:
-    assert difference([placement(desired=desired)], {}, now=0) == []
+    assert difference([placement(desired=desired)], {}) == []
 
 
 @pytest.mark.parametrize(("desired", "doubt"), list(product(Desired, Doubt)))
 def test_whatever_is_in_doubt_is_published(desired: Desired, doubt: Doubt) -> None:
-    [step] = difference([placement(desired=desired, doubt=doubt)], {}, now=0)
+    [step] = difference([placement(desired=desired, doubt=doubt)], {})
     assert step.says
 
 
@@ -93,7 +94,7 @@ def test_what_ends_comes_first_and_providers_stand_around_their_proxies() -> Non
         for desired in Desired
         for kind in (Kind.LLM_PROVIDER, Kind.LLM_PROXY)
     ]
-    assert [step.placement.artifact_id for step in difference(every, {}, now=0)] == [
+    assert [step.placement.artifact_id for step in difference(every, {})] == [
         f"{Kind.LLM_PROXY}-DELETED",
         f"{Kind.LLM_PROVIDER}-DELETED",
         f"{Kind.LLM_PROXY}-UNDEPLOYED",
@@ -104,7 +105,7 @@ def test_what_ends_comes_first_and_providers_stand_around_their_proxies() -> Non
 
 
 def _said(keys: list[ApiKey], **fields: object) -> list[tuple[str, str]]:
-    steps = difference([placement(**fields)], {"a": keys}, now=1_000)
+    steps = difference([placement(**fields)], {"a": keys})
     return [(each.verb, each.key.name) for step in steps for each in step.keys]
 
 
@@ -114,9 +115,9 @@ def test_changes_of_keys_are_published_once() -> None:
     for through, keys, desired in product((UNKNOWN, 0, 10, 20, 30), product(states, repeat=2), Desired):
         named = [replace(each, name=f"k{number}") for number, each in enumerate(keys)]
         before = placement(keys_through=through, desired=desired, doubt=Doubt.LOST)
-        [step] = difference([before], {"a": named}, now=1_000)
+        [step] = difference([before], {"a": named})
         after = replace(step.placement, doubt="")
-        assert difference([after], {"a": named}, now=1_000) == []
+        assert difference([after], {"a": named}) == []
         newer = [each for each in named if each.updated_at > through and each.revoked_at is None]
         told = {each.key.name for each in step.keys if each.verb is not KeyVerb.REVOKED}
         assert told == ({each.name for each in newer} if desired is not Desired.DELETED else set())
@@ -131,7 +132,9 @@ def test_changes_of_keys_are_published_once() -> None:
         (key(updated=20, revoked=True), UNKNOWN, [("revoked", "k")]),
         # It ended before the gateway was told of it.
         (key(created=15, updated=20, revoked=True), 10, []),
-        (key(updated=20, expires=999), 10, [("revoked", "k")]),
+        # Its time is over; that it was changed after an earlier end means that it has another one.
+        (key(updated=20, ended=20), 10, [("revoked", "k")]),
+        (key(updated=20, ended=15), 10, [("updated", "k")]),
         (key(updated=20), UNKNOWN, [("created", "k")]),
     ],
 )

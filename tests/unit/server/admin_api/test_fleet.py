@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
+from dataclasses import replace
 from datetime import timedelta
 from typing import TypeAlias
 
 import httpx
 
+from gatecast.controlplane.access.gateways import GatewayFields, Gateways
 from gatecast.server.admin_api import AdminContext
+from gatecast.server.admin_api.app import create_admin_app
 from gatecast.server.admin_api.fleet import Fleets
 from gatecast.server.admin_api.shared_looks import FRESH
 from gatecast.storage.contract import Outcome, OutcomeKind
@@ -64,10 +67,27 @@ async def test_many_who_look_at_once_cost_one_look(open_api: OpenApi, new_gatewa
         fleets = Fleets(context.hub, context.gateways, clock=lambda: now)
         looks = await asyncio.gather(*(fleets.look("default") for _ in range(20)))
         assert all(each is looks[0] for each in looks)
-        await new_gateway(client, "second")
+        # Another pod makes one.
+        await Gateways(context.hub).create("default", GatewayFields(name="second"))
         assert len((await fleets.look("default")).standings) == 1
         now += FRESH
         assert len((await fleets.look("default")).standings) == 2
+
+
+async def test_who_changes_a_gateway_and_then_looks_sees_the_change(open_api: OpenApi, new_gateway: NewGateway) -> None:
+    async with open_api() as (known, opened):
+        # As if no second ever passed.
+        context = replace(opened, fleets=Fleets(opened.hub, opened.gateways, clock=lambda: 0.0))
+        transport = httpx.ASGITransport(create_admin_app(context))
+        client = httpx.AsyncClient(transport=transport, base_url=known.base_url, headers=known.headers)
+        assert await _names(client, "connected=false") == []
+        edge = await new_gateway(client, "edge")
+        assert await _names(client, "connected=false") == ["edge"]
+        assert (await client.patch(f"/api/v1/gateways/{edge}", json={"name": "renamed"})).status_code == 200
+        assert await _names(client, "search=rena") == ["renamed"]
+        assert (await client.delete(f"/api/v1/gateways/{edge}")).status_code == 204
+        assert await _names(client, "connected=false") == []
+        assert (await client.get("/api/v1/fleet")).json()["gateways"] == 0
 
 
 async def test_who_looks_first_and_leaves_takes_nobody_along(open_api: OpenApi, new_gateway: NewGateway) -> None:

@@ -151,10 +151,10 @@ async def test_a_batch_runs_as_many_statements_as_one_event(
         ),
         (
             retention.QUERIES["trimmable"],
-            ("", "", 1, 1),
+            ("", "", 1, 1, "", 0),
             "SEARCH oldest USING INDEX sqlite_autoindex_gatecast_events_1",
         ),
-        (retention.QUERIES["cut"], ("g", "", "", 1, 1), "SEARCH e USING INDEX sqlite_autoindex_gatecast_events_1"),
+        (retention.QUERIES["cut"], ("g", "", "", 1, 1, 1), "SEARCH e USING INDEX sqlite_autoindex_gatecast_events_1"),
         (
             retention.QUERIES["remove_events"],
             ("g", 1),

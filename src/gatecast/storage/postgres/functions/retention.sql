@@ -28,57 +28,77 @@ BEGIN
     RETURN removed;
 END $$;
 
--- Remove at most one chunk of old events and return how many went; those of deleted gateways go first. Skips logs that
--- are being written to, or whose outcomes are, so it makes no publisher wait and lets nothing slip through: it locks
--- before it reads outcomes, and a later writer of outcomes sees which events were removed.
-CREATE OR REPLACE FUNCTION gatecast.trim_events_v1(
-    p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
-) RETURNS bigint LANGUAGE plpgsql
--- Without statistics, after many events at once, a log would be read as a whole for its first chunk.
-SET enable_bitmapscan = off
+-- Lock a log as soon as the transaction ends that holds it, if that is soon; false if it is not.
+CREATE OR REPLACE FUNCTION gatecast.wait_for_log_v1(p_gateway_id text, p_log_id bigint) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '100ms' SET jit = off AS $$
+BEGIN
+    PERFORM FROM gatecast.gateway_streams s WHERE s.gateway_id = p_gateway_id AND s.log_id = p_log_id FOR UPDATE;
+    RETURN FOUND;
+EXCEPTION WHEN lock_not_available THEN
+    RETURN false;
+END $$;
+
+-- Remove at most one chunk of old events; those of deleted gateways go first. Skips logs that are being written to, or
+-- whose outcomes are, and lets nothing slip through: it locks before it reads outcomes, and a later writer of outcomes
+-- sees which events were removed. It waits only for a log from which much is to go, because one that is written to all
+-- the time would grow for ever; and only while it holds no other, so that their publishers do not wait with it.
+--
+-- A pass over the logs continues with the log of p_gateway_id, of which it takes what is not after p_head. Where the
+-- next call continues is NULL if no log was left, or if another pod is trimming.
+CREATE OR REPLACE FUNCTION gatecast.trim_events_v2(
+    p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer, p_gateway_id text,
+    p_head bigint, OUT removed bigint, OUT next_gateway_id text, OUT next_head bigint
+) LANGUAGE plpgsql
+-- Without statistics, after many events at once, a log would be read as a whole for its first chunk. And logs are read
+-- in their order, only until the chunk is full.
+SET enable_bitmapscan = off SET enable_sort = off
 SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off SET jit = off AS $$
 DECLARE
     removable record;
     run record;
-    removed bigint;
+    forgotten_events bigint;
+    is_locked boolean;
     gateway_ids text[] := '{}';
     cuts bigint[] := '{}';
     losers text[];
     replicas text[];
 BEGIN
+    removed := 0;
     IF NOT pg_try_advisory_xact_lock(hashtext('gatecast.trim_events')) THEN
-        RETURN 0;
+        RETURN;
     END IF;
     IF EXISTS (SELECT FROM pg_catalog.pg_class c WHERE c.relname = 'gatecast_outbox_forwarder' AND c.relkind = 'r') THEN
         -- Of an outbox only what was forwarded may go: a pod of before knows nothing of that, and has a cap.
         p_keep_at_most := interval '5000 years';
         p_max_events := 9223372036854775807;
     END IF;
-    removed := gatecast.remove_forgotten_v1(p_chunk);
-    IF removed > 0 THEN
-        RETURN removed;
+    forgotten_events := gatecast.remove_forgotten_v1(p_chunk);
+    removed := forgotten_events;
+    IF removed >= p_chunk THEN
+        next_gateway_id := p_gateway_id;
+        next_head := p_head;
+        RETURN;
     END IF;
     FOR removable IN
-        WITH log AS MATERIALIZED (
+        SELECT l.* FROM (
             -- Parked and held events are confirmed, but not handled.
-            SELECT s.gateway_id, s.log_id, s.head, s.trimmed_through, least(coalesce(
+            SELECT s.gateway_id, s.log_id, s.trimmed_through,
+                   CASE WHEN s.gateway_id = p_gateway_id THEN least(s.head, p_head) ELSE s.head END AS head,
+                   least(coalesce(
                 (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
                  WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
                 (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
                  WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))) AS confirmed
-            FROM gatecast.gateway_streams s WHERE s.head > s.trimmed_through
-        ), candidate AS MATERIALIZED (
-            SELECT l.* FROM log l CROSS JOIN LATERAL (
-                SELECT e.recorded_at FROM gatecast.events e
-                WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
-            WHERE l.head - l.trimmed_through > p_max_events
-               OR oldest.recorded_at < now() - p_keep_at_most
-               OR (l.confirmed > l.trimmed_through AND oldest.recorded_at < now() - p_keep_confirmed)
-            LIMIT 500
-        )
-        SELECT c.* FROM candidate c ORDER BY c.gateway_id
+            FROM gatecast.gateway_streams s WHERE s.gateway_id >= p_gateway_id AND s.head > s.trimmed_through
+        ) l CROSS JOIN LATERAL (
+            SELECT e.recorded_at FROM gatecast.events e
+            WHERE e.log_id = l.log_id AND e."offset" > l.trimmed_through ORDER BY e."offset" LIMIT 1) oldest
+        WHERE l.head > l.trimmed_through AND (
+            l.head - l.trimmed_through > p_max_events
+            OR oldest.recorded_at < now() - p_keep_at_most
+            OR (oldest.recorded_at < now() - p_keep_confirmed AND l.confirmed > l.trimmed_through))
+        ORDER BY l.gateway_id
     LOOP
-        EXIT WHEN removed >= p_chunk;
         -- Of each log only what still fits is read: a chunk of all of them would be read again for every chunk.
         SELECT max(w."offset") AS through, count(*) AS events INTO run FROM (
             -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
@@ -88,6 +108,7 @@ BEGIN
                                OVER (ORDER BY o."offset") AS goes
             FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
                   WHERE e.log_id = removable.log_id AND e."offset" > removable.trimmed_through
+                    AND e."offset" <= removable.head
                   ORDER BY e."offset" LIMIT p_chunk - removed) o) w
         WHERE w.goes;
         CONTINUE WHEN run.events = 0;
@@ -95,10 +116,24 @@ BEGIN
         PERFORM FROM gatecast.gateway_streams s
         WHERE s.gateway_id = removable.gateway_id AND s.log_id = removable.log_id AND s.trimmed_through < run.through
         FOR UPDATE OF s SKIP LOCKED;
-        IF FOUND THEN
+        is_locked := FOUND;
+        IF NOT is_locked AND 10 * run.events >= p_chunk THEN
+            IF gateway_ids <> '{}' THEN
+                next_gateway_id := removable.gateway_id;
+                next_head := removable.head;
+                EXIT;
+            END IF;
+            is_locked := gatecast.wait_for_log_v1(removable.gateway_id, removable.log_id);
+        END IF;
+        IF is_locked THEN
             removed := removed + run.events;
             gateway_ids := gateway_ids || removable.gateway_id;
             cuts := cuts || run.through;
+            IF removed >= p_chunk THEN
+                next_gateway_id := removable.gateway_id;
+                next_head := removable.head;
+                EXIT;
+            END IF;
         END IF;
     END LOOP;
 
@@ -125,10 +160,16 @@ BEGIN
             FROM gone GROUP BY gone.log_id) g ON g.log_id = h.log_id
         WHERE s.gateway_id = h.gateway_id
     )
-    SELECT (SELECT count(*) FROM gone), array_agg(l.gateway_id), array_agg(l.replica) INTO removed, losers, replicas
+    SELECT forgotten_events + (SELECT count(*) FROM gone), array_agg(l.gateway_id), array_agg(l.replica) INTO removed, losers, replicas
     FROM lost l;
     IF losers IS NOT NULL THEN
         PERFORM gatecast.lose_parked_v1(losers, replicas);
     END IF;
-    RETURN removed;
 END $$;
+
+-- How many events `trim_events_v2` removed; each call begins with the first log. For pods of an earlier release.
+CREATE OR REPLACE FUNCTION gatecast.trim_events_v1(
+    p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
+) RETURNS bigint LANGUAGE sql SET jit = off AS $$
+    SELECT t.removed FROM gatecast.trim_events_v2(p_keep_confirmed, p_keep_at_most, p_max_events, p_chunk, '', 0) t
+$$;

@@ -1,0 +1,2 @@
+-- name: time
+SELECT now() AS now

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPolicy
+from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPass, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.contracts.backend import (
     GATEWAY,
@@ -51,6 +51,24 @@ async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_ur
             assert removed == [10, 6, 0, 0, 0]
             assert (await read(storage, "a-held")).low_water_mark == 0
         assert await storage.log.trim(_keep(4, chunk=10)) == 10
+
+
+async def test_a_log_that_is_written_to_all_the_time_is_waited_for(postgres_url: str) -> None:
+    """It is never free, and would grow for ever. No other log is held meanwhile."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, ["a-free", "b-busy"], 20)
+        policy, trim_pass = _keep(4, chunk=100), TrimPass()
+        async with HeldLog.hold(postgres_url, "b-busy") as held:
+            assert await storage.log.trim(policy, trim_pass) == 16
+            assert (trim_pass.gateway_id, trim_pass.is_done) == ("b-busy", False)
+            await storage.database.execute(
+                "ALTER FUNCTION gatecast.wait_for_log_v1(text, bigint) SET lock_timeout = '100s'"
+            )
+            trimming = asyncio.create_task(storage.log.trim(policy, trim_pass))
+            await held.waited_for()
+            await publish(storage, make_event("a-free"))
+        assert await trimming == 16
+        assert trim_pass.is_done
 
 
 async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> None:

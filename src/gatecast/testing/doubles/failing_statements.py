@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ SECRET = "a secret"  # noqa: S105 - nothing that opens anything
 _TURNS = 40
 
 
+@cache
 def plain(query: str) -> str:
     """A statement as both databases run it: without comments, row locks and the numbers of its arguments."""
     return re.sub(r"\$\d+", "?", re.sub(r"--[^\n]*|FOR (NO KEY UPDATE|KEY SHARE)( SKIP LOCKED)?", "", query)).strip()

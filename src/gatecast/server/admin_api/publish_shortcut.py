@@ -7,6 +7,7 @@ with before anything was stored, goes to the route unchanged.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -111,7 +112,7 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def _event_in(body: bytes, gateway_id: str) -> tuple[Event, bool] | None:
     """The event in the body, and whether the body has its id; None: there is none, and the route reports why."""
     try:
-        sent = read_json(body)
+        sent: dict[str, Any] = read_json(body)
         if type(sent) is not dict:
             return None
         said = {_ALSO.get(name, name): value for name, value in sent.items()}

@@ -6,7 +6,7 @@ import asyncio
 from collections.abc import Sequence
 from datetime import timedelta
 
-from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPolicy
+from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPass, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.contracts.backend import (
     GATEWAY,
@@ -51,6 +51,33 @@ async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_ur
             assert removed == [10, 6, 0, 0, 0]
             assert (await read(storage, "a-held")).low_water_mark == 0
         assert await storage.log.trim(_keep(4, chunk=10)) == 10
+
+
+#: What another pod may do meanwhile.
+_REMOVE_THREE = """
+    WITH cut AS (
+        UPDATE gatecast.gateway_streams SET trimmed_through = 3 WHERE gateway_id = 'b-long' RETURNING log_id
+    )
+    DELETE FROM gatecast.events AS e USING cut WHERE e.log_id = cut.log_id AND e."offset" <= 3
+"""
+
+
+async def test_a_long_log_is_waited_for_and_looked_at_anew(postgres_url: str) -> None:
+    """A log that is always published to would never be found free; a short one is left to the next pass."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, ["a-short", "b-long"], 8)
+        await publish(storage, *make_events(20, "b-long"))
+        await storage.database.fetch("ALTER FUNCTION gatecast.lock_long_log_v1 SET lock_timeout = 0")
+        trim_pass = TrimPass()
+        async with HeldLog.hold(postgres_url, "a-short"):
+            async with HeldLog.hold(postgres_url, "b-long") as held:
+                trimming = asyncio.create_task(storage.log.trim(_keep(4, chunk=10), trim_pass))
+                await held.waited_for()
+                await held.execute(_REMOVE_THREE)
+            assert await trimming == 10
+            assert trim_pass.gateway_id == "b-long"
+        marks = [(await read(storage, gateway_id)).low_water_mark for gateway_id in ("a-short", "b-long")]
+        assert marks == [0, 13]
 
 
 async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> None:

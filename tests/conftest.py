@@ -6,14 +6,12 @@ import asyncio
 import atexit
 import gc
 import inspect
-import itertools
 import math
 import os
 import shutil
 import signal
 import tempfile
 from collections.abc import Awaitable, Callable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -26,6 +24,7 @@ if TYPE_CHECKING:
     # The process that hands tests out to others runs none, and imports none of it: a fixture imports what it uses.
     from gatecast.testing.postgres_server import PostgresServer
     from gatecast.testing.processes.pod_template import PodTemplate
+    from tests.database_copies import NewDatabase
 
 # How long one example takes says how loaded the machine is.
 settings.register_profile("untimed", deadline=None)
@@ -64,13 +63,6 @@ _LONGEST_FIRST = (
     "plans",
 )
 
-#: The first version of PostgreSQL in which CREATE DATABASE chooses how the template is copied.
-_CHOOSES_STRATEGY = 150000
-
-NewDatabase = Callable[..., AbstractContextManager[str]]
-
-_database_numbers = itertools.count(1)
-
 
 def pytest_configure(config: pytest.Config) -> None:
     """Make temporary files in memory, unless TMPDIR says where."""
@@ -87,8 +79,9 @@ def pytest_configure(config: pytest.Config) -> None:
 
 
 def pytest_collection_finish() -> None:
-    """Look for garbage from now on, but not among what was imported and collected."""
+    """Look for garbage from now on, but not among what was imported and collected, and not after every request."""
     gc.freeze()
+    gc.set_threshold(10_000)
     gc.enable()
 
 
@@ -172,25 +165,11 @@ def postgres_template(postgres: PostgresServer) -> str:
 
 @pytest.fixture(scope="session")
 def new_postgres_database(postgres: PostgresServer) -> Iterator[NewDatabase]:
-    """Makes a copy of a template, of this name or any, and tells its URL; it is gone at the end of the block.
+    """Makes a copy of a template, of this name or any, and tells its URL; it is gone at the end of the block."""
+    from tests.database_copies import copies_on  # noqa: PLC0415 - see above
 
-    All this goes over one connection that stays open.
-    """
-    import psycopg  # noqa: PLC0415 - see above
-
-    with psycopg.connect(postgres.url(), autocommit=True) as connection:
-        # Files are copied in half the time that it takes to write them to the log. Before 15 there is no other way.
-        copying = " STRATEGY file_copy" if connection.info.server_version >= _CHOOSES_STRATEGY else ""
-
-        @contextmanager
-        def made(template: str, name: str = "") -> Iterator[str]:
-            name = name or f"database_{next(_database_numbers)}"
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-            connection.execute(f'CREATE DATABASE "{name}" TEMPLATE "{template}"{copying}')
-            yield postgres.url(name)
-            connection.execute(f'DROP DATABASE IF EXISTS "{name}" WITH (FORCE)')
-
-        yield made
+    with copies_on(postgres) as new_database:
+        yield new_database
 
 
 @pytest.fixture

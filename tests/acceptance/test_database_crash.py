@@ -47,8 +47,7 @@ class _Scene:
         """Everything arrived and was confirmed, on the connection that each gateway made at first."""
         for gateway, access in self.gateways:
             await gateway.wait_until(
-                lambda gateway=gateway: bool(gateway.received) and gateway.received[-1].offset == rounds,  # type: ignore[misc]
-                20,
+                lambda gateway=gateway: bool(gateway.received) and gateway.received[-1].offset == rounds  # type: ignore[misc]
             )
             arrived = [(event.offset or 0, event.event_id) for event in gateway.received]
             check_delivery(arrived, self.load.accepted[access.id], connections=gateway.connections_made)

@@ -42,6 +42,8 @@ async def test_hundreds_of_gateways_get_everything_and_nobody_resynchronizes(way
     database, site, count = ways
     async with AsyncExitStack() as stack:
         old = await stack.enter_async_context(Deployment(database, gateway_tls="off"))
+        # Ends after the gateways: hundreds that look for a pod while one after the other of them ends take minutes.
+        new = await stack.enter_async_context(Deployment(site, gateway_tls="off"))
         [pod] = await old.start("old")
         operator = await old.operator(pod)
         gateways = [await operator.create_gateway(f"edge-{number}") for number in range(count)]
@@ -61,7 +63,6 @@ async def test_hundreds_of_gateways_get_everything_and_nobody_resynchronizes(way
             moved = await move(*places)
         assert load.count <= moved.rows["gatecast.events"]
 
-        new = await stack.enter_async_context(Deployment(site, gateway_tls="off"))
         [pod] = await new.start("new")
         way.retarget(gateway_address(pod))
         entrance.retarget(address_of(pod.api))

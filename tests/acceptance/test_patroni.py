@@ -38,7 +38,8 @@ async def test_s20_with_patroni_a_failover_loses_nothing_and_nobody_resynchroniz
         await eventually(lambda: primary.fetch_value("SELECT synchronous FROM gatecast.epoch"))
         before = (await operator.gateway(explicit.id))["position"]["epoch"]
         load = Load(await deployment.publishers(*pods), [explicit.id, unmodified.id])
-        async with asyncio.timeout(PATIENCE), asyncio.TaskGroup() as tasks:
+        # A new primary, and then the old one behind it.
+        async with asyncio.timeout(2 * PATIENCE), asyncio.TaskGroup() as tasks:
             tasks.create_task(load.publish(_ROUNDS))
             await load.reached(_ROUNDS // 2)
             await _fail_over(cluster, primary)

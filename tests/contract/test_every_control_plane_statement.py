@@ -784,3 +784,4 @@ async def test_whatever_a_statement_fails_with_nothing_is_half_done(
         await trial.run()
     left = sorted({name for name, _ in trial.left})
     assert (trial.half_done, left) == ([], []), f"half done: {trial.half_done}; never failed: {left}"
+    assert faults.types_asked_for == 0

@@ -375,6 +375,7 @@ async def test_every_statement_is_reached(url: str, backend: str, faults: Failin
         await scene.works()
     missed = {name for name, text in _statements(backend, _FILES[backend]).items() if plain(text) not in faults.ran}
     assert missed == set()
+    assert faults.types_asked_for == 0
 
 
 @pytest.mark.parametrize("backend", ["postgres", "sqlite"])

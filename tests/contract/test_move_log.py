@@ -40,7 +40,7 @@ from gatecast.testing.eventually import eventually
 from gatecast.testing.operator import Operator, Refused
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
-from tests.conftest import NewDatabase
+from tests.database_copies import NewDatabase
 
 _TOKEN = "an-admin-token-for-tests"
 _EVENT = {"type": "route.changed", "action": "UPDATE", "entityType": "Route", "entityId": "1", "data": {}}

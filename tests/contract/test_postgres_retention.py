@@ -53,31 +53,22 @@ async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_ur
         assert await storage.log.trim(_keep(4, chunk=10)) == 10
 
 
-#: What another pod may do meanwhile.
-_REMOVE_THREE = """
-    WITH cut AS (
-        UPDATE gatecast.gateway_streams SET trimmed_through = 3 WHERE gateway_id = 'b-long' RETURNING log_id
-    )
-    DELETE FROM gatecast.events AS e USING cut WHERE e.log_id = cut.log_id AND e."offset" <= 3
-"""
-
-
-async def test_a_long_log_is_waited_for_and_looked_at_anew(postgres_url: str) -> None:
-    """A log that is always published to would never be found free; a short one is left to the next pass."""
+async def test_a_log_that_is_written_to_all_the_time_is_waited_for(postgres_url: str) -> None:
+    """It is never free, and would grow for ever. No other log is held meanwhile."""
     async with PostgresStorage.open(postgres_url) as storage:
-        await _fill(storage, ["a-short", "b-long"], 8)
-        await publish(storage, *make_events(20, "b-long"))
-        await storage.database.fetch("ALTER FUNCTION gatecast.lock_long_log_v1 SET lock_timeout = 0")
-        trim_pass = TrimPass()
-        async with HeldLog.hold(postgres_url, "a-short"):
-            async with HeldLog.hold(postgres_url, "b-long") as held:
-                trimming = asyncio.create_task(storage.log.trim(_keep(4, chunk=10), trim_pass))
-                await held.waited_for()
-                await held.execute(_REMOVE_THREE)
-            assert await trimming == 10
-            assert trim_pass.gateway_id == "b-long"
-        marks = [(await read(storage, gateway_id)).low_water_mark for gateway_id in ("a-short", "b-long")]
-        assert marks == [0, 13]
+        await _fill(storage, ["a-free", "b-busy"], 20)
+        policy, trim_pass = _keep(4, chunk=100), TrimPass()
+        async with HeldLog.hold(postgres_url, "b-busy") as held:
+            assert await storage.log.trim(policy, trim_pass) == 16
+            assert (trim_pass.gateway_id, trim_pass.is_done) == ("b-busy", False)
+            await storage.database.execute(
+                "ALTER FUNCTION gatecast.wait_for_log_v1(text, bigint) SET lock_timeout = '100s'"
+            )
+            trimming = asyncio.create_task(storage.log.trim(policy, trim_pass))
+            await held.waited_for()
+            await publish(storage, make_event("a-free"))
+        assert await trimming == 16
+        assert trim_pass.is_done
 
 
 async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import itertools
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from functools import partial
@@ -38,6 +37,7 @@ from gatecast.testing.contracts.backend import (
 from gatecast.testing.postgres_server import PostgresServer
 from gatecast.testing.processes.given_server import installed_servers
 from gatecast.testing.storage_suite import StorageContract
+from tests.database_copies import NewDatabase, copies_on
 
 
 class TestPostgresStorage(StorageContract):
@@ -53,8 +53,8 @@ class TestPostgresStorage(StorageContract):
 
     @asynccontextmanager
     async def open_storage(self, tmp_path: Path) -> AsyncIterator[Storage]:  # noqa: ARG002 - other backends need it
-        """The test's database."""
-        async with PostgresStorage.open(self._url) as storage:
+        """The test's database. There is no pooler, and detecting one costs a connection for each test."""
+        async with PostgresStorage.open(self._url, pooler="off") as storage:
             yield storage
 
     @asynccontextmanager
@@ -138,8 +138,6 @@ _OTHERS: dict[str, Callable[[], PostgresServer]] = {
     **{f"installed-{version}": partial(_of_the_system, programs) for version, programs in installed_servers().items()},
 }
 
-_numbers = itertools.count(1)
-
 
 @pytest.fixture(scope="module", params=_OTHERS)
 def other_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
@@ -149,22 +147,28 @@ def other_server(request: pytest.FixtureRequest) -> Iterator[PostgresServer]:
         yield server
 
 
+@pytest.fixture(scope="module")
+def new_database(other_server: PostgresServer) -> Iterator[NewDatabase]:
+    """Makes copies of it."""
+    with copies_on(other_server) as new_database:
+        yield new_database
+
+
 async def _make_template(server: PostgresServer) -> None:
     await server.create_database("template")
     async with PostgresStorage.open(server.url("template")) as storage:
         await storage.database.migrate()
+    # The first to connect writes down what PostgreSQL must know of the tables; the copies have that file, too.
+    await (await asyncpg.connect(server.url("template"))).close()
 
 
 class TestOtherVersions(TestPostgresStorage):
     """The whole suite once more on each."""
 
     @pytest.fixture(autouse=True)
-    def _use_database(self, other_server: PostgresServer) -> Iterator[None]:
-        name = f"copy_{next(_numbers)}"
-        asyncio.run(other_server.execute(f'CREATE DATABASE "{name}" TEMPLATE "template"'))
-        self._url = other_server.url(name)
-        yield
-        asyncio.run(other_server.execute(f'DROP DATABASE "{name}" WITH (FORCE)'))
+    def _use_database(self, new_database: NewDatabase) -> Iterator[None]:
+        with new_database("template") as self._url:
+            yield
 
 
 @pytest.mark.parametrize("other_server", [each for each in _OTHERS if each != "16"], indirect=True)

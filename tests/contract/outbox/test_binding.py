@@ -20,8 +20,8 @@ from gatecast.outbox.records import MIGRATIONS, Records
 from gatecast.storage.connect import open_engine, open_storage, place_of
 from gatecast.testing.contracts.backend import GATEWAY, OTHER_GATEWAY, ids_of, make_event, publish
 from gatecast.testing.eventually import PATIENCE
-from tests.conftest import NewDatabase
 from tests.contract.outbox.site import Opening, holds, ids
+from tests.database_copies import NewDatabase
 
 
 @pytest.fixture(

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import json
+import multiprocessing
 import signal
 import sqlite3
-import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, closing, suppress
 from dataclasses import dataclass, replace
@@ -54,6 +54,7 @@ from gatecast.testing.operator import Operator
 from gatecast.testing.processes.deployment import address_of
 from gatecast.testing.tcp_proxy import TcpProxy
 from gatecast.wakeup.contract import EVERYTHING
+from tests.contract.outbox.killed_move import move_until_killed
 from tests.contract.test_move_log import _EVENT, _PROVIDER, _TOKEN, _publish_until_refused, _settings
 from tests.contract.test_undeliverable import _POSTGRES_DAMAGES, _SQLITE_DAMAGES
 
@@ -521,34 +522,17 @@ _STEPS = {
     "the outbox is made": (StreamTarget, "finish", "before clean-up"),
 }
 
-_KILLED = """
-import asyncio, importlib, os, signal, sys
-from gatecast.cli.move_log.moving import move
-from gatecast.cli.move_log.places import opened_places
-from gatecast.cli.move_log.source import FileSource, ServerSource
-module, holder, step, when, old, new = sys.argv[1:]
-if when == "before clean-up":
-    module, holder, step, when = "gatecast.storage.jetstream.arrival", "Arrival", "clean_up", "before"
-kind = getattr(importlib.import_module(module), holder)
-real = getattr(kind, step)
-async def killed(*arguments, **named):
-    if when == "after":
-        await real(*arguments, **named)
-    os.kill(os.getpid(), signal.SIGKILL)
-setattr(kind, step, killed)
-async def main():
-    async with opened_places(old, new) as places:
-        await move(*places)
-asyncio.run(main())
-"""
+#: Processes are copies of one that has imported what the command needs: to import it takes longer than to run it.
+_PROCESSES = multiprocessing.get_context("forkserver")
 
 
 async def _killed(step: str, old: str, new: str) -> None:
     holder, name, when = _STEPS[step]
-    process = await asyncio.create_subprocess_exec(
-        sys.executable, "-c", _KILLED, holder.__module__, holder.__name__, name, when, old, new
-    )
-    assert await process.wait() == -signal.SIGKILL
+    _PROCESSES.set_forkserver_preload(["tests.contract.outbox.killed_move", "asyncpg", "nats"])
+    process = _PROCESSES.Process(target=move_until_killed, args=(holder, name, when, old, new), daemon=True)
+    process.start()
+    await asyncio.to_thread(process.join)
+    assert process.exitcode == -signal.SIGKILL
 
 
 @pytest.mark.parametrize("step", _STEPS)

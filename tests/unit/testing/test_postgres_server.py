@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
@@ -31,6 +32,28 @@ async def test_what_was_committed_survives_a_crash() -> None:
             connection = await asyncpg.connect(server.url("survivor", address=proxy.address))
             assert await connection.fetchval("SELECT answer FROM kept") == 42
             await connection.close()
+
+
+async def test_once_it_was_killed_nobody_of_it_commits() -> None:
+    """A process that serves a client outlives the server for as long as it computes, and would commit what it has."""
+    with PostgresServer() as server:
+        connection = await asyncpg.connect(server.url())
+        pid = connection.get_server_pid()
+        computing = asyncio.create_task(connection.execute("DO $$ BEGIN LOOP NULL; END LOOP; END $$"))
+        active = f"SELECT state = 'active' FROM pg_stat_activity WHERE pid = {pid}"
+        await eventually(lambda: server.fetch_value(active))
+        server.kill()
+        assert not _runs(pid)
+        with pytest.raises(asyncpg.PostgresConnectionError):
+            await computing
+
+
+def _runs(process: int) -> bool:
+    """Whether it is there, and not only remembered by the process that adopted it."""
+    try:
+        return Path(f"/proc/{process}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+    except OSError:
+        return False
 
 
 _OPEN_AND_WAIT = """

@@ -75,18 +75,19 @@ class _Asked:
 
     def __init__(
         self,
-        context: Context,
-        organization: Organization,
+        context: AdminContext,
+        organization: str,
         request: Request,
         response: Response,
-        if_match: IfMatch = None,
-        wait: WaitApplied = None,
-        timeout: Timeout = 10,
+        *,
+        if_match: str | None,
+        wait: WaitFor | None,
+        seconds: float,
     ) -> None:
         self._context = context
         self._request = request
         self._wait = wait
-        self._seconds = timeout
+        self._seconds = seconds
         self.artifacts = context.control_plane.artifacts
         self.organization = organization
         self.response = response
@@ -116,7 +117,19 @@ class _Asked:
         return view
 
 
-_DeploymentRequest = Annotated[_Asked, Depends()]
+async def _asked(
+    context: Context,
+    organization: Organization,
+    request: Request,
+    response: Response,
+    if_match: IfMatch = None,
+    wait: WaitApplied = None,
+    timeout: Timeout = 10,  # noqa: ASYNC109 - a parameter of the query
+) -> _Asked:
+    return _Asked(context, organization, request, response, if_match=if_match, wait=wait, seconds=timeout)
+
+
+_DeploymentRequest = Annotated[_Asked, Depends(_asked)]
 
 
 def artifact_router(artifact_kind: ArtifactKind) -> APIRouter:

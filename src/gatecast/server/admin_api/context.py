@@ -110,7 +110,12 @@ async def token_of(credentials: Annotated[HTTPAuthorizationCredentials | None, D
     return credentials.credentials
 
 
-Context = Annotated[AdminContext, Depends(context_of)]
+async def _context(request: Request) -> AdminContext:
+    """As above. FastAPI would hand a dependency that is no coroutine to a thread, for every request."""
+    return context_of(request)
+
+
+Context = Annotated[AdminContext, Depends(_context)]
 Token = Annotated[str, Depends(token_of)]
 
 

@@ -202,7 +202,7 @@ class WaitPolicy:
         return JSONResponse(GatewayEventStates(gateways=told).model_dump(mode="json", by_alias=True), status_code=202)
 
 
-def _wait_policy(
+async def _wait_policy(
     context: Context,
     request: Request,
     wait: Annotated[
@@ -211,7 +211,7 @@ def _wait_policy(
             description="Answer when every gateway has confirmed it: the final word, so `applied` waits for the same."
         ),
     ] = None,
-    timeout: Timeout = 10,
+    timeout: Timeout = 10,  # noqa: ASYNC109 - a parameter of the query
 ) -> WaitPolicy:
     return WaitPolicy(context=context, request=request, wait=wait, seconds=timeout)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import Any
 
 import asyncpg
@@ -15,6 +16,37 @@ OLDEST_VERSION = 14
 #: Settings of a session that is ours alone, sent while connecting. Each statement in a function needs its own snapshot,
 #: and just-in-time compilation takes longer than any of our statements.
 _SESSION = {"default_transaction_isolation": "read committed", "jit": "off"}
+
+#: Array types of PostgreSQL itself that our statements have: name, and the numbers of the type and of its elements,
+#: which are the same on every server. A new connection of the driver asks what an array consists of before it runs the
+#: first statement with one, and planning that question takes longer than most of our statements.
+_ARRAYS = [
+    ("_bool", 1000, 16),
+    ("_bytea", 1001, 17),
+    ("_int4", 1007, 23),
+    ("_int8", 1016, 20),
+    ("_float8", 1022, 701),
+    ("_timestamptz", 1185, 1184),
+    ("_uuid", 2951, 2950),
+    ("_jsonb", 3807, 3802),
+]
+
+#: The same as the answers to that question.
+_KNOWN_TYPES = [
+    {
+        "oid": number,
+        "ns": "pg_catalog",
+        "name": name,
+        "kind": b"b",
+        "basetype": None,
+        "elemtype": of,
+        "elemdelim": ",",
+        "range_subtype": None,
+        "attrtypoids": None,
+        "attrnames": None,
+    }
+    for name, number, of in _ARRAYS
+]
 
 _SET_POOLER = "connect to PostgreSQL itself, or set GATECAST_POOLER=on"
 
@@ -81,7 +113,14 @@ async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]: 
     except BaseException:
         connection.terminate()
         raise
+    _know_arrays(connection)
     return connection
+
+
+def _know_arrays(connection: Any) -> None:  # noqa: ANN401 - there is no option
+    # A driver that is built otherwise asks.
+    with suppress(AttributeError):
+        connection._protocol.get_settings().register_data_types(_KNOWN_TYPES)  # noqa: SLF001 - there is no option
 
 
 async def _is_pooled(connection: asyncpg.Connection[Any]) -> bool:

@@ -7,6 +7,7 @@ import re
 import sqlite3
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from functools import cache
 from typing import Any
 from unittest.mock import patch
 
@@ -19,6 +20,7 @@ SECRET = "a secret"  # noqa: S105 - nothing that opens anything
 _TURNS = 40
 
 
+@cache
 def plain(query: str) -> str:
     """A statement as both databases run it: without comments, row locks and the numbers of its arguments."""
     return re.sub(r"\$\d+", "?", re.sub(r"--[^\n]*|FOR (NO KEY UPDATE|KEY SHARE)( SKIP LOCKED)?", "", query)).strip()
@@ -32,6 +34,8 @@ class FailingStatements:
         self.ran: set[str] = set()
         #: The same in order, with the task that asked for it; on PostgreSQL only, where no thread stands between them.
         self.order: list[tuple[asyncio.Task[object] | None, str]] = []
+        #: How often the driver has asked what types are, on PostgreSQL; it need not for any statement of ours.
+        self.types_asked_for = 0
         #: How often the present one has failed.
         self.failed = 0
         self._failing = ""
@@ -87,6 +91,7 @@ class FailingStatements:
     def _install_postgres(self, stack: ExitStack) -> None:
         driver: Any = asyncpg.Connection
         execute_prepared, execute, faults = driver._execute, driver.execute, self  # noqa: SLF001 - both ways lead there
+        ask_for_types = driver._introspect_types  # noqa: SLF001 - what statements lead to, too
 
         async def prepared(self: Any, query: str, *arguments: Any, **options: Any) -> Any:  # noqa: ANN401 - the driver's own
             faults.meet(query, _unknown_to_postgres())
@@ -99,6 +104,11 @@ class FailingStatements:
             with faults._in_flight():
                 return await execute(self, query, *arguments, **options)
 
+        async def asking(self: Any, *arguments: Any) -> Any:  # noqa: ANN401 - the driver's own
+            faults.types_asked_for += 1
+            return await ask_for_types(self, *arguments)
+
+        stack.enter_context(patch.object(asyncpg.Connection, "_introspect_types", asking))
         stack.enter_context(patch.object(asyncpg.Connection, "_execute", prepared))
         stack.enter_context(patch.object(asyncpg.Connection, "execute", simple))
 

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
-import signal
 import sys
 from asyncio.subprocess import DEVNULL, Process
 from base64 import b64encode
@@ -19,7 +17,7 @@ import asyncpg
 import yaml
 
 from gatecast.testing.eventually import eventually
-from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.postgres_server import PostgresServer, kill_with_children
 from gatecast.testing.processes.pgbouncer import free_port
 from gatecast.testing.processes.programs import etcd_program
 
@@ -68,7 +66,7 @@ class PatroniNode:
         self.process.kill()
         await self.process.wait()
         running = self.folder / "data/postmaster.pid"
-        os.kill(int(running.read_text().splitlines()[0]), signal.SIGKILL)
+        kill_with_children(int(running.read_text().splitlines()[0]))
         # After a reboot no process has this number. Here it stays known until the adopting process looks.
         running.unlink()
 

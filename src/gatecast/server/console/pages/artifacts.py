@@ -108,7 +108,7 @@ _Id = Annotated[str, Query(max_length=64, pattern=r"^[^\x00]*$")]
 _Text = Annotated[str, Query(max_length=120, pattern=r"^[^\x00]*$")]
 
 
-def _shown_part(
+async def _shown_part(
     tab: _Short = "overview",
     deployment: _Id = "",
     other: _Id = "",

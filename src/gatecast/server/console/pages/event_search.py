@@ -47,7 +47,7 @@ class _Wanted:
         return urlencode({name: value for name, value in values.items() if value})
 
 
-def _wanted(
+async def _wanted(
     gateway: _Text = "",
     type: _Text = "",  # noqa: A002 - as events call it
     entity_type: _Text = "",

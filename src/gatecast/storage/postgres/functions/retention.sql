@@ -28,10 +28,9 @@ BEGIN
     RETURN removed;
 END $$;
 
--- Lock the log of a gateway; false if that takes more than a moment. For a transaction that has locked no other log, so
--- that no transaction that has this one waits for it.
-CREATE OR REPLACE FUNCTION gatecast.lock_long_log_v1(p_gateway_id text, p_log_id bigint) RETURNS boolean LANGUAGE plpgsql
-SET lock_timeout = '200ms' SET jit = off AS $$
+-- Lock a log as soon as the transaction ends that holds it, if that is soon; false if it is not.
+CREATE OR REPLACE FUNCTION gatecast.wait_for_log_v1(p_gateway_id text, p_log_id bigint) RETURNS boolean
+LANGUAGE plpgsql SET lock_timeout = '100ms' SET jit = off AS $$
 BEGIN
     PERFORM FROM gatecast.gateway_streams s WHERE s.gateway_id = p_gateway_id AND s.log_id = p_log_id FOR UPDATE;
     RETURN FOUND;
@@ -40,8 +39,9 @@ EXCEPTION WHEN lock_not_available THEN
 END $$;
 
 -- Remove at most one chunk of old events; those of deleted gateways go first. Skips logs that are being written to, or
--- whose outcomes are, unless they have a whole chunk to remove; and lets nothing slip through: it locks before it reads
--- outcomes, and a later writer of outcomes sees which events were removed.
+-- whose outcomes are, and lets nothing slip through: it locks before it reads outcomes, and a later writer of outcomes
+-- sees which events were removed. It waits only for a log from which much is to go, because one that is written to all
+-- the time would grow for ever; and only while it holds no other, so that their publishers do not wait with it.
 --
 -- A pass over the logs continues with the log of p_gateway_id, of which it takes what is not after p_head. Where the
 -- next call continues is NULL if no log was left, or if another pod is trimming.
@@ -57,6 +57,7 @@ DECLARE
     removable record;
     run record;
     forgotten_events bigint;
+    is_locked boolean;
     gateway_ids text[] := '{}';
     cuts bigint[] := '{}';
     losers text[];
@@ -115,26 +116,24 @@ BEGIN
         PERFORM FROM gatecast.gateway_streams s
         WHERE s.gateway_id = removable.gateway_id AND s.log_id = removable.log_id AND s.trimmed_through < run.through
         FOR UPDATE OF s SKIP LOCKED;
-        IF FOUND THEN
+        is_locked := FOUND;
+        IF NOT is_locked AND 10 * run.events >= p_chunk THEN
+            IF gateway_ids <> '{}' THEN
+                next_gateway_id := removable.gateway_id;
+                next_head := removable.head;
+                EXIT;
+            END IF;
+            is_locked := gatecast.wait_for_log_v1(removable.gateway_id, removable.log_id);
+        END IF;
+        IF is_locked THEN
+            removed := removed + run.events;
             gateway_ids := gateway_ids || removable.gateway_id;
             cuts := cuts || run.through;
-        ELSIF removed + run.events < p_chunk THEN
-            CONTINUE;
-        ELSIF cardinality(gateway_ids) = 0 THEN
-            -- A long log that is perhaps never free when it is looked at: it is waited for, while no other is locked,
-            -- and then looked at anew.
-            CONTINUE WHEN NOT gatecast.lock_long_log_v1(removable.gateway_id, removable.log_id);
-            SELECT forgotten_events + t.removed, t.next_gateway_id, t.next_head INTO removed, next_gateway_id, next_head
-            FROM gatecast.trim_events_v2(p_keep_confirmed, p_keep_at_most, p_max_events, (p_chunk - removed)::integer,
-                                         removable.gateway_id, removable.head) t;
-            RETURN;
-        END IF;
-        removed := removed + run.events;
-        IF removed >= p_chunk THEN
-            -- Full, or the next one begins with a long log.
-            next_gateway_id := removable.gateway_id;
-            next_head := removable.head;
-            EXIT;
+            IF removed >= p_chunk THEN
+                next_gateway_id := removable.gateway_id;
+                next_head := removable.head;
+                EXIT;
+            END IF;
         END IF;
     END LOOP;
 

@@ -48,9 +48,10 @@ _LONGEST_FIRST = (
     "acceptance/test_control_plane.py",
     "acceptance/test_connect_storm.py",
     "acceptance/test_verify.py",
-    "browser/test_every_page.py",
-    "browser/test_console.py",
-    "browser/test_live_pages.py",
+    "browser",
+    "acceptance/test_move_log.py",
+    "acceptance/test_image.py",
+    "acceptance/test_promotion.py",
     "contract/outbox/test_move_log_to_stream.py",
     "contract/test_storage_postgres.py",
     "contract/test_every_control_plane_statement.py",
@@ -59,7 +60,6 @@ _LONGEST_FIRST = (
     "acceptance",
     "simulation",
     "contract",
-    "browser",
     "plans",
 )
 

@@ -52,14 +52,11 @@ async def test_s30_five_hundred_gateways_get_exactly_what_was_committed_while_po
     One pod dies, and everybody who was on it connects elsewhere at once. Another one stands still for longer than its
     lease, so that all others count it as dead; its gateways go away as well, and it runs on as if nothing had happened.
     """
-    async with (
-        Deployment(large_site) as deployment,
-        EventHub.open(settings=large_site.settings(), migrations=MIGRATIONS) as hub,
-        AsyncExitStack() as stack,
-    ):
+    async with Deployment(large_site) as deployment, AsyncExitStack() as stack:
         dying, freezing, staying = pods = await deployment.start("dying", "freezing", "staying")
         operator = await deployment.operator(staying)
-        accesses = await _register(hub, _GATEWAYS)
+        async with EventHub.open(settings=large_site.settings(), migrations=MIGRATIONS) as hub:
+            accesses = await _register(hub, _GATEWAYS)
         # Stays where it is, so that it is connected for as long as its pod counts as alive. It asks once, so it comes
         # before the crowd: a pod that is too busy answers 503.
         witness = await operator.create_gateway("witness")

@@ -26,13 +26,27 @@ _AT_ONCE = 2
 
 
 @dataclass(slots=True, eq=False)
+class _Statement(Generic[R]):
+    """One statement, which runs for as long as a caller waits for it."""
+
+    answers: asyncio.Future[Sequence[R | GatecastError]]
+    callers: int
+
+    def leave(self) -> None:
+        """A caller waits no longer."""
+        self.callers -= 1
+        if not self.callers:
+            self.answers.cancel()
+
+
+@dataclass(slots=True, eq=False)
 class _Question(Generic[T, R]):
     """One item, and the future for its answer."""
 
     item: T
     answer: asyncio.Future[R]
     #: The statement that carries it; None before it has begun.
-    statement: asyncio.Future[Sequence[R | GatecastError]] | None = None
+    statement: _Statement[R] | None = None
 
 
 class Gathered(Generic[T, R]):
@@ -69,8 +83,10 @@ class Gathered(Generic[T, R]):
         try:
             return await question.answer
         except asyncio.CancelledError:
-            if self._writes and question.statement is not None:
-                await _at_its_end(question.statement)
+            if question.statement is not None:
+                question.statement.leave()
+                if self._writes:
+                    await _at_its_end(question.statement.answers)
             raise
 
     def _begin(self) -> None:
@@ -106,17 +122,9 @@ class Gathered(Generic[T, R]):
     async def _answer(self, batch: list[_Question[T, R]]) -> None:
         """Run one statement; cancel it once no caller waits for it."""
         asking = asyncio.ensure_future(in_halves([each.item for each in batch], self._work))
-        left = len(batch)
-
-        def one_less(_answer: asyncio.Future[R]) -> None:
-            nonlocal left
-            left -= 1
-            if not left:
-                asking.cancel()
-
+        statement = _Statement(asking, len(batch))
         for each in batch:
-            each.statement = asking
-            each.answer.add_done_callback(one_less)
+            each.statement = statement
         try:
             await asyncio.wait([asking])
         except asyncio.CancelledError:

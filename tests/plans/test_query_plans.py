@@ -215,6 +215,16 @@ async def test_a_read_for_one_gateway_is_not_planned_each_time(postgres_url: str
     assert found["plans"] <= 2 * _OFTEN
 
 
+async def test_a_look_up_of_a_position_is_not_planned_each_time(postgres_url: str) -> None:
+    """Every gateway that connects alone needs one."""
+    async with PostgresStorage.open(postgres_url, pool_size=1) as storage:
+        await storage.log.register("gateway-1")
+        for _ in range(3 * _OFTEN):
+            await storage.presence.standing("gateway-1", "")
+        [found] = await storage.database.fetch("SELECT sum(custom_plans)::integer AS plans FROM pg_prepared_statements")
+    assert found["plans"] <= 2 * _OFTEN
+
+
 async def test_s19_looking_for_old_events_reads_one_event_for_each_gateway(large_url: str) -> None:
     policy = TrimPolicy(keep_confirmed=_LONG, keep_at_most=_LONG, max_events=1_000)
     reads = await reads_of(large_url, lambda storage: storage.log.trim(policy))

@@ -7,6 +7,7 @@ with before anything was stored, goes to the route unchanged.
 from __future__ import annotations
 
 import re
+from typing import Any
 
 from starlette.requests import Request
 from starlette.responses import Response
@@ -99,8 +100,11 @@ def _asked(scope: Scope) -> tuple[str, str] | None:
     return (path[1], token.decode("ascii")) if token.isascii() and token == token.strip() else None
 
 
-#: The fields of an event as most clients send them. Any other body takes the long way.
+#: The fields of an event as clients send them. Any other body takes the long way.
 _FIELDS = {"type": str, "action": str, "entityType": str, "entityId": str, "data": dict, "eventId": str}
+
+#: Other names that the route takes as well.
+_ALSO = {"entity_type": "entityType", "entity_id": "entityId", "event_id": "eventId"}
 
 _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 
@@ -108,8 +112,11 @@ _UUID = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 def _event_in(body: bytes, gateway_id: str) -> tuple[Event, bool] | None:
     """The event in the body, and whether the body has its id; None: there is none, and the route reports why."""
     try:
-        said = read_json(body)
-        if type(said) is not dict or any(type(value) is not _FIELDS.get(name) for name, value in said.items()):
+        sent: dict[str, Any] = read_json(body)
+        if type(sent) is not dict:
+            return None
+        said = {_ALSO.get(name, name): value for name, value in sent.items()}
+        if len(said) < len(sent) or any(type(value) is not _FIELDS.get(name) for name, value in said.items()):
             return None
         fields = {"data": said.get("data", {})}
         if (event_id := said.get("eventId")) is not None:

@@ -109,10 +109,11 @@ class DeploymentObserver(Observer):
         foreign events as well, that stays so until an operator declares them recovered.
         """
         async with asyncio.TaskGroup() as tasks:
-            if self._watch is not None:
+            if self._watch is not None and self._start.lost is not None:
+                # What was lost is published meanwhile. Every other connection does with a task less.
                 tasks.create_task(self._watch.run())
             tasks.create_task(self._bring_up_to_date(resynchronized))
-            tasks.create_task(self._watch_keys())
+            await self._watch_keys()
 
     async def _bring_up_to_date(self, resynchronized: Callable[[], Awaitable[None]]) -> None:
         # A permanent failure, such as a missing secret key, does not end the other work for the gateway.
@@ -147,7 +148,7 @@ class DeploymentObserver(Observer):
         """Publish what the gateway still lacks after it has read its lists."""
         ids, control_plane = (self._identity.organization, self._identity.gateway_id), self._control_plane
         if self._watch is not None:
-            await asyncio.wait([self._watch.over])
+            await (self._watch.run() if self._start.lost is None else asyncio.wait([self._watch.over]))
         # The gateway's reports came before its confirmations, and are stored first.
         await persistently(control_plane.acknowledgements.flush)
         if self._watch is not None and self._watch.synchronizes:

@@ -28,6 +28,7 @@ from gatecast.storage.postgres.array_literals import array_literal, text_array
 from gatecast.storage.postgres.caller_transaction import Statements, joined
 from gatecast.storage.postgres.database import PostgresDatabase
 from gatecast.storage.row_values import live_connection, position_state
+from gatecast.storage.rows import as_rows
 
 
 class PostgresPresence:
@@ -58,9 +59,9 @@ class PostgresPresence:
         return standing
 
     async def _look_up(self, wanted: Sequence[tuple[str, str]]) -> list[PositionState | None]:
-        rows = await self._database.fetch(QUERIES["standing"], *map(list, zip(*wanted, strict=True)))
-        found = {row["number"]: position_state(row) for row in rows}
-        return [found.get(number) for number in range(1, len(wanted) + 1)]
+        keys = as_rows({"gateway": gateway_id, "replica": replica} for gateway_id, replica in wanted)
+        found = {row["key"]: position_state(row) for row in await self._database.fetch(QUERIES["standing"], keys)}
+        return [found.get(str(number)) for number in range(len(wanted))]
 
     async def connect(
         self,

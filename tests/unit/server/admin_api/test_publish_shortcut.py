@@ -65,6 +65,12 @@ _REQUESTS: dict[str, tuple[bytes, dict[str, str]]] = {
         for value in values
     },
     "other names": (b'{"type":"a","action":"UPDATE","entity_type":"t","entity_id":"e"}', {}),
+    "other names and an id": (
+        b'{"type":"a","action":"UPDATE","entity_type":"t","entity_id":"e","event_id":"4b1f7f0e-0d7f-4a1e-9d0c-2f6f6d1d9a55"}',
+        {},
+    ),
+    "both names": (json.dumps(_EVENT | {"entity_type": _EVENT["entityType"]}).encode(), {}),
+    "a wrong type by another name": (b'{"type":"a","action":"UPDATE","entity_type":7,"entity_id":"e"}', {}),
     "a missing field": (json.dumps({k: v for k, v in _EVENT.items() if k != "entityId"}).encode(), {}),
     "deep": (json.dumps(_EVENT | {"data": {"a": json.loads("[" * 150 + "]" * 150)}}).encode(), {}),
     "a huge number": (b'{"type":"a","action":"UPDATE","entityType":"t","entityId":"e","data":{"n":1e999}}', {}),
@@ -187,8 +193,17 @@ async def test_publishing_again_to_a_gateway_looks_up_neither_gateway_nor_token(
         assert [each for each in statements if "gatecast_" in each] == []
 
 
+@pytest.mark.parametrize(
+    "event",
+    [
+        _EVENT,
+        {"type": "a", "action": "UPDATE", "entity_type": "t", "entity_id": "e", "event_id": str(uuid4())},
+        {"type": "a", "action": "UPDATE", "entityType": "t", "entity_id": "e"},
+    ],
+    ids=["camelCase", "snake_case", "mixed"],
+)
 async def test_the_short_way_passes_no_layer_of_the_framework(
-    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch
+    open_api: OpenApi, new_gateway: NewGateway, monkeypatch: pytest.MonkeyPatch, event: dict[str, Any]
 ) -> None:
     """Those layers take as long as all else together. What stays: the request has its name, in the answer as well."""
     async with open_api() as (client, _):
@@ -198,5 +213,5 @@ async def test_the_short_way_passes_no_layer_of_the_framework(
             raise AssertionError("a layer of the framework was reached")
 
         monkeypatch.setattr(FastAPI, "__call__", refuse)
-        answer = await client.post(path, json=_EVENT, headers={"x-request-id": "of-mine"})
+        answer = await client.post(path, json=event, headers={"x-request-id": "of-mine"})
         assert (answer.status_code, answer.headers["x-request-id"]) == (201, "of-mine")

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 import warnings
+from contextlib import suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Self
@@ -44,7 +45,7 @@ def kill_with_children(pid: int) -> None:
         # While it stands still it starts nobody else, and the numbers of its children stay theirs.
         os.kill(pid, signal.SIGSTOP)
         _wait_for_state(pid, "TZX")
-        children = [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+        children = _children_of(pid)
         for child in children:
             os.kill(child, signal.SIGKILL)
         for child in children:
@@ -52,10 +53,24 @@ def kill_with_children(pid: int) -> None:
     os.kill(pid, signal.SIGKILL)
 
 
+def _children_of(pid: int) -> list[int]:
+    children = []
+    for process in Path("/proc").glob("[0-9]*"):
+        # Others end meanwhile.
+        with suppress(FileNotFoundError, ProcessLookupError):
+            if _state_and_parent(int(process.name))[1] == str(pid):
+                children.append(int(process.name))
+    return children
+
+
+def _state_and_parent(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[:2]
+
+
 def _wait_for_state(pid: int, states: str) -> None:
     """Return when the process is in one of these states, as Linux calls them: T stopped, Z and X ended."""
     give_up_at = time.monotonic() + PATIENCE
-    while Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in states:
+    while _state_and_parent(pid)[0] not in states:
         if time.monotonic() > give_up_at:
             raise TimeoutError(f"process {pid} is not in one of the states {states}")
         time.sleep(_PAUSE / 10)

@@ -303,7 +303,10 @@ class EventHub:
         return await end_of(self.engine.log, gateway_id)
 
     async def clean_up(self) -> int:
-        """Remove the events that retention allows now, and return how many; runs by itself every minute."""
+        """Remove the events that retention allows now, and return how many; runs by itself every minute.
+
+        Ends early while another process does it.
+        """
         return await clean_up(self.engine.log, self._policy)
 
     @property

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Sequence
+from dataclasses import replace
 from datetime import timedelta
 
 from gatecast.storage.contract import Outcome, OutcomeKind, Storage, TrimPass, TrimPolicy
 from gatecast.storage.postgres import PostgresStorage
 from gatecast.testing.contracts.backend import (
+    ALIVE,
     GATEWAY,
+    POD,
+    confirm,
     connect,
     make_connection,
     make_event,
@@ -53,22 +57,64 @@ async def test_a_held_log_uses_up_nothing_of_the_chunk_of_the_others(postgres_ur
         assert await storage.log.trim(_keep(4, chunk=10)) == 10
 
 
+async def _wait_as_long_as_it_takes(storage: PostgresStorage) -> None:
+    await storage.database.execute("ALTER FUNCTION gatecast.wait_for_log_v1(text, bigint) SET lock_timeout = '100s'")
+
+
 async def test_a_log_that_is_written_to_all_the_time_is_waited_for(postgres_url: str) -> None:
-    """It is never free, and would grow for ever. No other log is held meanwhile."""
+    """It is never free, and would grow for ever. No other log is held meanwhile; little room stops before it, too."""
     async with PostgresStorage.open(postgres_url) as storage:
         await _fill(storage, ["a-free", "b-busy"], 20)
-        policy, trim_pass = _keep(4, chunk=100), TrimPass()
+        await _wait_as_long_as_it_takes(storage)
+        policy, trim_pass = _keep(4, chunk=18), TrimPass()
         async with HeldLog.hold(postgres_url, "b-busy") as held:
             assert await storage.log.trim(policy, trim_pass) == 16
             assert (trim_pass.gateway_id, trim_pass.is_done) == ("b-busy", False)
-            await storage.database.execute(
-                "ALTER FUNCTION gatecast.wait_for_log_v1(text, bigint) SET lock_timeout = '100s'"
-            )
-            trimming = asyncio.create_task(storage.log.trim(policy, trim_pass))
+            trimming = asyncio.create_task(storage.log.trim(replace(policy, chunk=16), trim_pass))
             await held.waited_for()
             await publish(storage, make_event("a-free"))
         assert await trimming == 16
-        assert trim_pass.is_done
+
+
+async def test_what_a_replica_lacks_that_connects_meanwhile_stays(postgres_url: str) -> None:
+    """The transaction that is waited for decides what may go."""
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, [GATEWAY], 20)
+        await _wait_as_long_as_it_takes(storage)
+        await storage.presence.renew_lease(POD, ALIVE)
+        first = make_connection(replica="first")
+        await connect(storage, first)
+        await confirm(storage, first, 20)
+        await storage.database.execute("UPDATE gatecast.events SET recorded_at = now() - interval '2 hours'")
+        policy = replace(_keep(1_000, chunk=10), keep_confirmed=timedelta(hours=1))
+        async with HeldLog.hold(postgres_url, "another") as held:
+            await held.execute(_CONNECT, GATEWAY, POD)
+            trimming = asyncio.create_task(storage.log.trim(policy, TrimPass()))
+            await held.waited_for()
+        assert await trimming == 0
+        assert (await read(storage)).low_water_mark == 0
+
+
+#: A replica that begins at the beginning.
+_CONNECT = """
+    SELECT gatecast.connect_v1($1, 'second', 'connection', $2, 'protocol', 'remote', NULL, e.current, 0, false, NULL)
+    FROM gatecast.epoch AS e
+"""
+
+
+async def test_a_transaction_that_holds_many_logs_keeps_nobody_from_being_trimmed(postgres_url: str) -> None:
+    """One call waits for one of them, however many there are; what comes behind them is reached."""
+    held_logs = [f"a-held-{number}" for number in range(4)]
+    async with PostgresStorage.open(postgres_url) as storage:
+        await _fill(storage, [*held_logs, "b-free"], 20)
+        policy, trim_pass, next_logs, removed = _keep(4, chunk=16), TrimPass(), [], 0
+        async with HeldLog.hold(postgres_url, held_logs[0]) as held:
+            await held.execute("SELECT FROM gatecast.gateway_streams WHERE gateway_id LIKE 'a-%' FOR UPDATE")
+            while not trim_pass.is_done:
+                removed += await storage.log.trim(policy, trim_pass)
+                next_logs.append(trim_pass.gateway_id)
+        assert next_logs[:3] == held_logs[1:]
+        assert removed == 16
 
 
 async def test_retention_locks_no_more_logs_than_it_trims(postgres_url: str) -> None:

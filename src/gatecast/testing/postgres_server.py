@@ -44,13 +44,17 @@ def kill_with_children(pid: int) -> None:
     if sys.platform == "linux":
         # While it stands still it starts nobody else, and the numbers of its children stay theirs.
         os.kill(pid, signal.SIGSTOP)
-        _wait_for_state(pid, "TZX")
-        children = _children_of(pid)
-        for child in children:
-            os.kill(child, signal.SIGKILL)
-        for child in children:
-            _wait_for_state(child, "ZX")
-    os.kill(pid, signal.SIGKILL)
+        try:
+            _wait_for_state(pid, "TZX")
+            children = _children_of(pid)
+            for child in children:
+                os.kill(child, signal.SIGKILL)
+            for child in children:
+                _wait_for_state(child, "ZX")
+        finally:
+            os.kill(pid, signal.SIGKILL)
+    else:
+        os.kill(pid, signal.SIGKILL)
 
 
 def _children_of(pid: int) -> list[int]:

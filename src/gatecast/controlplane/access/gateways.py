@@ -149,8 +149,9 @@ class Gateways:
         #: Organization and id of gateways that were found, oldest first. An id is never used twice, so an entry can be
         #: wrong only once its gateway is deleted; then its log refuses every event.
         self._found: OrderedDict[tuple[str, str], None] = OrderedDict()
-        #: How often gateways were changed here: who changes one and then looks sees the change.
-        self.changes = 0
+        #: The last change of a gateway of each organization that was made here, by its number; the newest at the end.
+        self._changed: OrderedDict[str, int] = OrderedDict()
+        self._changes = 0
 
     async def check(self, organization: str, gateway_id: str) -> None:
         """Return if the organization has this gateway; may also return if it had it and has deleted it since.
@@ -170,14 +171,22 @@ class Gateways:
         """Make the next `check` ask the database: the gateway was deleted, perhaps by another pod."""
         self._found.pop((organization, gateway_id), None)
 
+    def last_change(self, organization: str) -> int:
+        """A number that grows whenever this process may have changed a gateway of the organization."""
+        return self._changed.get(organization, 0)
+
     @asynccontextmanager
-    async def _begin_change(self) -> AsyncIterator[Transaction]:
+    async def _begin_change(self, organization: str) -> AsyncIterator[Transaction]:
         """A transaction that changes gateways, counted however it ends: it may be committed."""
         try:
             async with self._database.transaction() as transaction:
                 yield transaction
         finally:
-            self.changes += 1
+            self._changes += 1
+            self._changed[organization] = self._changes
+            self._changed.move_to_end(organization)
+            if len(self._changed) > _MAX_FOUND:
+                self._changed.popitem(last=False)
 
     @whole
     async def create(self, organization: str, fields: GatewayFields) -> GatewayState:
@@ -188,7 +197,7 @@ class Gateways:
             InvalidValue: the properties are no JSON, or larger than 16 KiB.
         """
         gateway_id = str(uuid4())
-        async with self._begin_change() as transaction:
+        async with self._begin_change(organization) as transaction:
             await lock_names(transaction, organization)
             inserted = await transaction.execute(
                 _QUERIES["insert_gateway"], gateway_id, organization, *_columns(fields)
@@ -268,7 +277,7 @@ class Gateways:
             InvalidValue: a field breaks its rule, or a stored field cannot be read and `changes` does not replace it.
         """
         status = await self._hub.status_before(gateway_id)
-        async with self._begin_change() as transaction:
+        async with self._begin_change(organization) as transaction:
             if "name" in changes:
                 await lock_names(transaction, organization)
             await lock_gateway(transaction, organization, gateway_id)
@@ -293,7 +302,7 @@ class Gateways:
             NotFound: the organization has no such gateway.
             StaleWrite: it is no longer at `version`.
         """
-        async with self._begin_change() as transaction:
+        async with self._begin_change(organization) as transaction:
             # Its tokens first: a gateway that connects now waits for this transaction, and then finds no token.
             await lock_gateway(transaction, organization, gateway_id)
             _check_version(await _find(transaction, organization, gateway_id), version)

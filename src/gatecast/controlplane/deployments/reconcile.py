@@ -133,8 +133,9 @@ def _deploys(placement: Placement) -> bool:
 def _verbs(placement: Placement, key: ApiKey, *, full: bool) -> Sequence[KeyVerb]:
     """How a gateway takes an active key, whatever it has of it.
 
-    It drops an expired one and keeps older values. With ten keys it takes no created one, not even in place of its own;
-    an updated one it takes as a new one, too, but under an id of its own, which it has until it reads its next list.
+    It drops an expired one and keeps older values, until it is told that the key has ended. With ten keys it takes no
+    created one, not even in place of its own; an updated one it takes as a new one, too, but under an id of its own,
+    which it has until it reads its next list.
     """
     if key.has_ended:
         return (KeyVerb.REVOKED,)

@@ -111,7 +111,10 @@ async def token_of(credentials: Annotated[HTTPAuthorizationCredentials | None, D
 
 
 async def _context(request: Request) -> AdminContext:
-    """As above. FastAPI would hand a dependency that is no coroutine to a thread, for every request."""
+    """The context of the application that answers.
+
+    FastAPI would hand a dependency that is no coroutine to a thread, for every request.
+    """
     return context_of(request)
 
 

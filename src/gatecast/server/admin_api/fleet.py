@@ -145,7 +145,7 @@ class Fleets:
         self._hub = hub
         self._gateways = gateways
         self._clock = clock or asyncio.get_running_loop().time
-        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock, changes=lambda: gateways.changes)
+        self._looks = SharedLooks(self._look, name="fleet", clock=self._clock, last_change=gateways.last_change)
         #: When each organization was last looked at, the latest at the end.
         self._looked_at: OrderedDict[str, float] = OrderedDict()
 

@@ -22,8 +22,8 @@ _KEPT = 100
 class SharedLooks(Generic[T]):
     """Looks at organizations, one look of each at a time; what was seen holds for a moment.
 
-    `changes` counts what this pod itself has changed: a look that began before a change does not hold, so that the
-    caller who makes a change and then looks sees it.
+    `last_change` numbers what this pod itself changes of an organization: a look that began before a change does not
+    hold, so that a caller who makes a change and then looks sees it.
     """
 
     def __init__(
@@ -32,19 +32,19 @@ class SharedLooks(Generic[T]):
         *,
         name: str,
         clock: Callable[[], float] | None = None,
-        changes: Callable[[], int] = lambda: 0,
+        last_change: Callable[[str], int] = lambda _: 0,
     ) -> None:
         self._look = look
         self._name = name
         self._clock = clock or asyncio.get_running_loop().time
-        self._changes = changes
+        self._last_change = last_change
         self._looks: OrderedDict[str, _Look[T]] = OrderedDict()
 
     def of(self, organization: str) -> Awaitable[T]:
         """The look at an organization of a second ago, or up to five if looks are slow; fails as the look fails."""
-        look, changes = self._looks.get(organization), self._changes()
-        if look is None or look.changes != changes or not look.holds(self._clock()):
-            look = _Look(asyncio.create_task(self._look(organization), name=self._name), self._clock, changes)
+        look = self._looks.get(organization)
+        if look is None or not look.holds(self._clock(), self._last_change(organization)):
+            look = self._begin(organization, after=look)
             self._looks[organization] = look
             self._looks.move_to_end(organization)
             if len(self._looks) > _KEPT:
@@ -52,23 +52,48 @@ class SharedLooks(Generic[T]):
         # Shielded: the one who asked first may leave, and the others still get their answer.
         return asyncio.shield(look.task)
 
+    def _begin(self, organization: str, *, after: _Look[T] | None) -> _Look[T]:
+        """Look as soon as the look before has ended: everybody who asks until then shares this one."""
+        look = _Look[T](self._clock)
+
+        async def see() -> T:
+            if after is not None and not after.task.done():
+                await asyncio.wait([after.task])
+            look.begin(self._last_change(organization))
+            return await self._look(organization)
+
+        look.follow(asyncio.create_task(see(), name=self._name))
+        return look
+
 
 class _Look(Generic[T]):
-    """A look that has begun, or has ended and holds for a while."""
+    """A look that waits for the one before it, has begun, or has ended and holds for a while."""
 
-    def __init__(self, task: asyncio.Task[T], clock: Callable[[], float], changes: int) -> None:
-        self.task = task
-        #: How many changes had been made when it began.
-        self.changes = changes
-        self._begun_at = clock()
+    task: asyncio.Task[T]
+
+    def __init__(self, clock: Callable[[], float]) -> None:
+        self._clock = clock
+        #: The last change that it sees; None while it has not begun, because it will see those to come.
+        self._last_change: int | None = None
+        self._begun_at = 0.0
         self._ended_at: float | None = None
-        task.add_done_callback(lambda _: self._end(clock()))
 
-    def _end(self, now: float) -> None:
-        self._ended_at = now
+    def follow(self, task: asyncio.Task[T]) -> None:
+        """This task does it."""
+        self.task = task
+        task.add_done_callback(lambda _: self._end())
 
-    def holds(self, now: float) -> bool:
-        """Whether a caller that asks now gets this look."""
+    def begin(self, last_change: int) -> None:
+        """It begins now, after this change."""
+        self._last_change, self._begun_at = last_change, self._clock()
+
+    def _end(self) -> None:
+        self._ended_at = self._clock()
+
+    def holds(self, now: float, last_change: int) -> bool:
+        """Whether a caller that asks now, after this change, gets this look."""
+        if self._last_change not in (None, last_change):
+            return False
         if self._ended_at is None:
             return not self.task.done()
         if self.task.cancelled() or self.task.exception() is not None:

@@ -331,8 +331,8 @@ class EventLog(Protocol):
         """How many old events were removed: at most one chunk, and 0 if this call found nothing that it could remove.
 
         The call continues the pass, and notes in it where the next call does; without one it begins with the first
-        log. Unless it is done, a call has removed a whole chunk, has looked at as many logs as that, or ends before a
-        log that is busy.
+        log, and waits for none. Unless the pass is done, a call has removed a whole chunk, has looked at as many logs
+        as that, or ends before a log that is busy.
 
         The events of deleted gateways are removed first, whatever the policy says. From each log only an unbroken run
         of its oldest events is removed, so that no hole appears (scenario S19).

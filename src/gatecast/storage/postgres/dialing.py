@@ -118,8 +118,8 @@ async def _connect(*arguments: Any, **options: Any) -> asyncpg.Connection[Any]: 
 
 
 def _know_arrays(connection: Any) -> None:  # noqa: ANN401 - there is no option
-    # A driver that is built otherwise asks.
-    with suppress(AttributeError):
+    # A driver that is built otherwise asks, in whatever way this fails.
+    with suppress(Exception):
         connection._protocol.get_settings().register_data_types(_KNOWN_TYPES)  # noqa: SLF001 - there is no option
 
 

@@ -213,9 +213,9 @@ class PostgresEventLog:
 
     async def trim(self, policy: TrimPolicy, trim_pass: TrimPass | None = None) -> int:
         """How many old events were removed, at most one chunk; the pass is also done while another pod is trimming."""
-        trim_pass = trim_pass or TrimPass()
+        waits, trim_pass = trim_pass is not None, trim_pass or TrimPass()
         limits = (policy.keep_confirmed, policy.keep_at_most, policy.max_events, policy.chunk)
-        [row] = await self._database.fetch(QUERIES["trim"], *limits, trim_pass.gateway_id, trim_pass.head)
+        [row] = await self._database.fetch(QUERIES["trim"], *limits, trim_pass.gateway_id, trim_pass.head, waits)
         if row["next_gateway_id"] is None:
             trim_pass.is_done = True
         else:

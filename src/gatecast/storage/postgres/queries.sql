@@ -124,7 +124,7 @@ SELECT gatecast.hint_v1(NULL)
 SELECT pg_notify('gatecast', $1)
 
 -- name: trim
-SELECT removed, next_gateway_id, next_head FROM gatecast.trim_events_v2($1, $2, $3, $4, $5, $6)
+SELECT removed, next_gateway_id, next_head FROM gatecast.trim_events_v2($1, $2, $3, $4, $5, $6, $7)
 
 -- name: contradicted
 SELECT count(*) AS events FROM gatecast.contradicted_v1($1, $2, $3, $4)

@@ -28,7 +28,7 @@ BEGIN
     RETURN removed;
 END $$;
 
--- Lock a log as soon as the transaction ends that holds it, if that is soon; false if it is not.
+-- Lock a log, waiting at most 100 ms for the transaction that holds it; false if that was not enough.
 CREATE OR REPLACE FUNCTION gatecast.wait_for_log_v1(p_gateway_id text, p_log_id bigint) RETURNS boolean
 LANGUAGE plpgsql SET lock_timeout = '100ms' SET jit = off AS $$
 BEGIN
@@ -38,16 +38,45 @@ EXCEPTION WHEN lock_not_available THEN
     RETURN false;
 END $$;
 
--- Remove at most one chunk of old events; those of deleted gateways go first. Skips logs that are being written to, or
--- whose outcomes are, and lets nothing slip through: it locks before it reads outcomes, and a later writer of outcomes
--- sees which events were removed. It waits only for a log from which much is to go, because one that is written to all
--- the time would grow for ever; and only while it holds no other, so that their publishers do not wait with it.
+-- How many of the oldest events of a log may go, up to p_head and at most p_room, and the last of them.
+CREATE OR REPLACE FUNCTION gatecast.old_events_v1(
+    p_gateway_id text, p_log_id bigint, p_trimmed_through bigint, p_head bigint, p_keep_confirmed interval,
+    p_keep_at_most interval, p_max_events bigint, p_room bigint, OUT through bigint, OUT events bigint
+) LANGUAGE plpgsql SET jit = off AS $$
+DECLARE
+    -- Parked and held events are confirmed, but not handled.
+    handled bigint := least(
+        coalesce((SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
+                  WHERE c.gateway_id = p_gateway_id AND c.epoch = e.current), 0),
+        (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
+         WHERE o.log_id = p_log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable')));
+BEGIN
+    -- Only what fits is read: a chunk of every log would be read again for every chunk.
+    SELECT max(w."offset"), count(*) INTO through, events FROM (
+        -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
+        SELECT o."offset", bool_and(o."offset" <= p_head - p_max_events
+                                    OR o.recorded_at < now() - p_keep_at_most
+                                    OR (o."offset" <= handled AND o.recorded_at < now() - p_keep_confirmed))
+                           OVER (ORDER BY o."offset") AS goes
+        FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
+              WHERE e.log_id = p_log_id AND e."offset" > p_trimmed_through AND e."offset" <= p_head
+              ORDER BY e."offset" LIMIT p_room) o) w
+    WHERE w.goes;
+END $$;
+
+-- Remove at most one chunk of old events; those of deleted gateways go first. Lets nothing slip through: it locks a log
+-- before it reads what of it may go, so that no replica connects meanwhile, and a later writer of outcomes sees what was
+-- removed.
+--
+-- Skips logs that are being written to. But one that is written to all the time would grow for ever; so with p_waits it
+-- waits for a log that could fill the chunk: for one in each call, because one transaction may hold many, and before it
+-- has locked another one, so that nobody who publishes there waits as well.
 --
 -- A pass over the logs continues with the log of p_gateway_id, of which it takes what is not after p_head. Where the
 -- next call continues is NULL if no log was left, or if another pod is trimming.
 CREATE OR REPLACE FUNCTION gatecast.trim_events_v2(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer, p_gateway_id text,
-    p_head bigint, OUT removed bigint, OUT next_gateway_id text, OUT next_head bigint
+    p_head bigint, p_waits boolean, OUT removed bigint, OUT next_gateway_id text, OUT next_head bigint
 ) LANGUAGE plpgsql
 -- Without statistics, after many events at once, a log would be read as a whole for its first chunk. And logs are read
 -- in their order, only until the chunk is full.
@@ -58,6 +87,7 @@ DECLARE
     run record;
     forgotten_events bigint;
     is_locked boolean;
+    has_waited boolean := false;
     gateway_ids text[] := '{}';
     cuts bigint[] := '{}';
     losers text[];
@@ -81,14 +111,13 @@ BEGIN
     END IF;
     FOR removable IN
         SELECT l.* FROM (
-            -- Parked and held events are confirmed, but not handled.
             SELECT s.gateway_id, s.log_id, s.trimmed_through,
                    CASE WHEN s.gateway_id = p_gateway_id THEN least(s.head, p_head) ELSE s.head END AS head,
                    least(coalesce(
                 (SELECT min(c.confirmed) FROM gatecast.cursors c, gatecast.epoch e
                  WHERE c.gateway_id = s.gateway_id AND c.epoch = e.current), 0),
                 (SELECT min(o."offset") - 1 FROM gatecast.outcomes o
-                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))) AS confirmed
+                 WHERE o.log_id = s.log_id AND o.kind IN ('parked', 'held', 'retried', 'skipped', 'undeliverable'))) AS handled
             FROM gatecast.gateway_streams s WHERE s.gateway_id >= p_gateway_id AND s.head > s.trimmed_through
         ) l CROSS JOIN LATERAL (
             SELECT e.recorded_at FROM gatecast.events e
@@ -96,44 +125,37 @@ BEGIN
         WHERE l.head > l.trimmed_through AND (
             l.head - l.trimmed_through > p_max_events
             OR oldest.recorded_at < now() - p_keep_at_most
-            OR (oldest.recorded_at < now() - p_keep_confirmed AND l.confirmed > l.trimmed_through))
+            OR (oldest.recorded_at < now() - p_keep_confirmed AND l.handled > l.trimmed_through))
         ORDER BY l.gateway_id
     LOOP
-        -- Of each log only what still fits is read: a chunk of all of them would be read again for every chunk.
-        SELECT max(w."offset") AS through, count(*) AS events INTO run FROM (
-            -- Only an unbroken run from the front may go: retention leaves no holes (scenario S19).
-            SELECT o."offset", bool_and(o."offset" <= removable.head - p_max_events
-                                        OR o.recorded_at < now() - p_keep_at_most
-                                        OR (o."offset" <= removable.confirmed AND o.recorded_at < now() - p_keep_confirmed))
-                               OVER (ORDER BY o."offset") AS goes
-            FROM (SELECT e."offset", e.recorded_at FROM gatecast.events e
-                  WHERE e.log_id = removable.log_id AND e."offset" > removable.trimmed_through
-                    AND e."offset" <= removable.head
-                  ORDER BY e."offset" LIMIT p_chunk - removed) o) w
-        WHERE w.goes;
-        CONTINUE WHEN run.events = 0;
-        -- Lock before counting: a log that cannot be locked must not use up the chunk of later logs.
         PERFORM FROM gatecast.gateway_streams s
-        WHERE s.gateway_id = removable.gateway_id AND s.log_id = removable.log_id AND s.trimmed_through < run.through
-        FOR UPDATE OF s SKIP LOCKED;
+        WHERE s.gateway_id = removable.gateway_id AND s.log_id = removable.log_id FOR UPDATE OF s SKIP LOCKED;
         is_locked := FOUND;
-        IF NOT is_locked AND 10 * run.events >= p_chunk THEN
-            IF gateway_ids <> '{}' THEN
+        run := gatecast.old_events_v1(removable.gateway_id, removable.log_id, removable.trimmed_through, removable.head,
+                                      p_keep_confirmed, p_keep_at_most, p_max_events, p_chunk - removed);
+        IF p_waits AND NOT is_locked AND run.events = p_chunk - removed THEN
+            IF has_waited OR gateway_ids <> '{}' THEN
+                -- The next call begins with it.
                 next_gateway_id := removable.gateway_id;
                 next_head := removable.head;
                 EXIT;
             END IF;
+            has_waited := true;
             is_locked := gatecast.wait_for_log_v1(removable.gateway_id, removable.log_id);
+            -- Anew: the transaction that it waited for may have connected a replica that has not confirmed them.
+            run := gatecast.old_events_v1(removable.gateway_id, removable.log_id, removable.trimmed_through,
+                                          removable.head, p_keep_confirmed, p_keep_at_most, p_max_events,
+                                          p_chunk - removed);
         END IF;
-        IF is_locked THEN
-            removed := removed + run.events;
-            gateway_ids := gateway_ids || removable.gateway_id;
-            cuts := cuts || run.through;
-            IF removed >= p_chunk THEN
-                next_gateway_id := removable.gateway_id;
-                next_head := removable.head;
-                EXIT;
-            END IF;
+        -- A log that cannot be locked must not use up the chunk of later logs.
+        CONTINUE WHEN NOT is_locked OR run.events = 0;
+        removed := removed + run.events;
+        gateway_ids := gateway_ids || removable.gateway_id;
+        cuts := cuts || run.through;
+        IF removed >= p_chunk THEN
+            next_gateway_id := removable.gateway_id;
+            next_head := removable.head;
+            EXIT;
         END IF;
     END LOOP;
 
@@ -171,5 +193,5 @@ END $$;
 CREATE OR REPLACE FUNCTION gatecast.trim_events_v1(
     p_keep_confirmed interval, p_keep_at_most interval, p_max_events bigint, p_chunk integer
 ) RETURNS bigint LANGUAGE sql SET jit = off AS $$
-    SELECT t.removed FROM gatecast.trim_events_v2(p_keep_confirmed, p_keep_at_most, p_max_events, p_chunk, '', 0) t
+    SELECT t.removed FROM gatecast.trim_events_v2(p_keep_confirmed, p_keep_at_most, p_max_events, p_chunk, '', 0, false) t
 $$;

@@ -11,6 +11,7 @@ from simulation.happenings import decide
 from simulation.history import PromiseBroken
 
 if TYPE_CHECKING:
+    from simulation.gateways import SimulatedGateway
     from simulation.world import SimulatedWorld
 
 #: Everything must have come to rest this long after the last fault, in simulated seconds.
@@ -69,12 +70,20 @@ def _at_rest(world: SimulatedWorld) -> bool:
         and all(
             (cursor := rows.cursors.get((gateway.gateway_id, ""))) is not None
             and cursor.epoch == rows.epoch
-            and (not cursor.resync_reason or gateway.version is Version.GATEWAY_V1)
+            and _has_heard(world, gateway, cursor.resync_reason)
             and cursor.confirmed == rows.streams[gateway.gateway_id].head
             and world.history.has_everything(gateway.gateway_id, rows.epoch)
             for gateway in world.gateways
         )
     )
+
+
+def _has_heard(world: SimulatedWorld, gateway: SimulatedGateway, resync_reason: str) -> bool:
+    """Whether a gateway knows of its losses. An unmodified one never says so, and may have left before it was told."""
+    if gateway.version is Version.GATEWAY_V1:
+        head = world.database.rows.streams[gateway.gateway_id].head
+        return not resync_reason or world.history.handled[gateway.gateway_id].through >= head
+    return not resync_reason
 
 
 def _is_under_way(world: SimulatedWorld) -> bool:

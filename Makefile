@@ -7,11 +7,8 @@ BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 DEMO_DATABASE ?=
 ONCE ?=
-# How many processes run tests at once; unless it is given, two, and more where tests wait for database servers and pods.
+# How many processes run tests at once; unless it is given, more than there are processors, for tests that wait for others.
 WORKERS ?=
-# The same for tests that start pods. PODS_WORKERS=0 where the machine is so busy that a pod takes a minute to start.
-PODS_WORKERS ?= $(or $(WORKERS),4)
-SERVER_WORKERS := $(or $(WORKERS),3)
 
 # Images for containers often forbid it; here everything is compiled once instead of by every process.
 export PYTHONDONTWRITEBYTECODE :=
@@ -42,13 +39,8 @@ system:
 	else echo "LEFT OUT: tests that need pgbouncer, postgresql, etcd or chromium of the system; install them to run these, too"; fi
 
 test: $(STAMP) system ## Every test, on SQLite and on a real PostgreSQL, and in a real browser. WORKERS=0: one after the other.
-	@echo "1 of 2: all but real pods and a real browser, in $(SERVER_WORKERS) processes ('make unit' runs what needs no database server) ..."
-	@status=0; $(BIN)/python -m pytest --numprocesses $(SERVER_WORKERS) --dist loadfile --no-loadscope-reorder \
-		--ignore tests/acceptance --ignore tests/browser || status=1; \
-	echo "2 of 2: real pods and a real browser, in $(PODS_WORKERS) processes ..."; \
-	$(BIN)/python -m pytest --numprocesses $(PODS_WORKERS) --dist loadfile --no-loadscope-reorder \
-		tests/acceptance tests/browser || status=1; \
-	exit $$status
+	@echo "in $(or $(WORKERS),5) processes, the longest files first ('make unit' runs what needs no database server) ..."
+	@$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),5) --dist loadfile --no-loadscope-reorder
 
 unit: $(STAMP) ## The tests that need no database server and start no process: seconds.
 	$(BIN)/python -m pytest --numprocesses $(or $(WORKERS),2) --dist worksteal --hypothesis-profile quick -m "not slow" tests/unit

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from gatecast.testing.processes import lifeline
 from gatecast.testing.slow_disk import SlowDisk
 
 #: A server that does not listen after this many seconds has failed.
@@ -27,7 +28,10 @@ _BATCH = 5_000
 
 
 class NatsServer:
-    """One server, on a port that stays the same when it is started again."""
+    """One server, on a port that stays the same when it is started again.
+
+    It ends with this process, even if that is killed.
+    """
 
     def __init__(self, directory: Path) -> None:
         self.directory = directory
@@ -59,6 +63,7 @@ class NatsServer:
             arguments += ["-p", str(self.port)]
         command = [executable(), *arguments]
         self._process = self.disk.start(command) if self.disk else subprocess.Popen(command)  # noqa: S603 - our own program
+        lifeline.has_started(self._process.pid)
         self.port = _port_of(self._process, self.directory, log)
 
     def stop(self) -> None:
@@ -70,9 +75,12 @@ class NatsServer:
         self._end(subprocess.Popen.kill)
 
     def _end(self, how: Callable[[subprocess.Popen[bytes]], None]) -> None:
-        if self._process is not None and self._process.poll() is None:
+        if self._process is None:
+            return
+        if self._process.poll() is None:
             how(self._process)
             self._process.wait(_STOP_TIME_LIMIT)
+        lifeline.has_ended(self._process.pid)
 
 
 def executable() -> str:

@@ -15,6 +15,7 @@ from typing import Any, Protocol, Self
 from urllib.parse import urlsplit
 
 from gatecast.testing.eventually import PATIENCE
+from gatecast.testing.processes import lifeline
 
 #: The command that runs one pod and prints one line of JSON when it is ready.
 SERVE = (sys.executable, "-m", "gatecast.cli.main", "serve", "--json")
@@ -129,6 +130,7 @@ class RunningPod:
         """Its exit status, once it has one; negative: the signal that ended it."""
         status = await self._process.wait()
         await self._reading
+        lifeline.has_ended(self.pid)
         return status
 
     def _send(self, number: signal.Signals) -> None:
@@ -225,9 +227,11 @@ class Pods:
 
 async def _run(command: Sequence[str] | PodTemplate, variables: Mapping[str, str]) -> PodProcess:
     if isinstance(command, Sequence):
-        return await asyncio.create_subprocess_exec(
+        process = await asyncio.create_subprocess_exec(
             *command, stdout=PIPE, stderr=PIPE, limit=_LONGEST_LINE, env=variables
         )
+        lifeline.has_started(process.pid)
+        return process
     return await command.start(variables)
 
 

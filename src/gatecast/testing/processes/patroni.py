@@ -18,6 +18,7 @@ import yaml
 
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer, kill_with_children
+from gatecast.testing.processes import lifeline
 from gatecast.testing.processes.pgbouncer import free_port
 from gatecast.testing.processes.programs import etcd_program
 
@@ -146,6 +147,7 @@ class PatroniCluster:
 
     async def start(self, node: PatroniNode) -> None:
         """Start it for the first time, or after it has crashed: then it follows the one that took over."""
+        await _end(node.process)
         command = (sys.executable, "-m", "patroni", str(node.folder / "patroni.yml"))
         node.process = await self._run(node.folder, *self._as_the_servers_user(), *command)
 
@@ -185,7 +187,9 @@ class PatroniCluster:
     async def _run(self, folder: Path, *command: str) -> Process:
         log = (folder / "log").open("ab")
         self._logs.append(log)
-        return await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=log, stderr=log, cwd=folder)
+        process = await asyncio.create_subprocess_exec(*command, stdin=DEVNULL, stdout=log, stderr=log, cwd=folder)
+        lifeline.has_started(process.pid)
+        return process
 
     def _as_the_servers_user(self) -> list[str]:
         """PostgreSQL refuses to run as root; its user must be able to read Python where root has installed it."""
@@ -198,12 +202,14 @@ class PatroniCluster:
 
 async def _end(process: Process | None) -> None:
     """Let it stop what it has started; then it goes anyway."""
-    if process is None or process.returncode is not None:
+    if process is None:
         return
-    process.terminate()
-    try:
-        async with asyncio.timeout(20):
+    if process.returncode is None:
+        process.terminate()
+        try:
+            async with asyncio.timeout(20):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
             await process.wait()
-    except TimeoutError:
-        process.kill()
-        await process.wait()
+    lifeline.has_ended(process.pid)

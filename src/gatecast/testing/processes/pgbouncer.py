@@ -12,6 +12,7 @@ from typing import Self
 
 from gatecast.testing.eventually import eventually
 from gatecast.testing.postgres_server import PostgresServer
+from gatecast.testing.processes import lifeline
 from gatecast.testing.processes.programs import pgbouncer_program
 
 _CONFIGURATION = """
@@ -62,6 +63,7 @@ class PgBouncer:
             stderr=DEVNULL,
             user=self._server.system_user if os.geteuid() == 0 else None,
         )
+        lifeline.has_started(self._process.pid)
         await eventually(self._listens)
 
     async def kill(self) -> None:
@@ -70,6 +72,7 @@ class PgBouncer:
         if self._process.returncode is None:
             self._process.kill()
         await self._process.wait()
+        lifeline.has_ended(self._process.pid)
 
     def _configure(self) -> str:
         folder = Path(self._folder.name)

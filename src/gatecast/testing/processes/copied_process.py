@@ -21,6 +21,7 @@ from typing import cast
 from gatecast.server.admin_api import AdminContext
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.pod import api_app
+from gatecast.server.tls import make_certificate
 
 
 class _Template:
@@ -108,6 +109,7 @@ def _main(control: int) -> None:
     for module in _EVERYTHING:
         import_module(module)
     asyncio.run(build_routes(api_app(cast("AdminContext", None))))
+    make_certificate("127.0.0.1")  # the library behind it is loaded when it is first used
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
     gc.freeze()
     with socket.socket(fileno=control) as connection:
@@ -117,8 +119,17 @@ def _main(control: int) -> None:
         _serve(order)
 
 
-#: What a pod imports before it is ready, besides what is imported here.
-_EVERYTHING = ("gatecast.cli.main", "gatecast.cli.serve", "uvloop")
+#: What a pod imports before it is ready, on any engine, besides what is imported here.
+_EVERYTHING = (
+    "gatecast.cli.main",
+    "gatecast.cli.serve",
+    "gatecast.outbox.migrations",
+    "gatecast.storage.jetstream",
+    "gatecast.storage.postgres.migrations",
+    "gatecast.storage.sqlite.migrations",
+    "uvicorn.lifespan.off",
+    "uvloop",
+)
 
 
 if __name__ == "__main__":

@@ -489,7 +489,7 @@ class HubSubscription:
                 gateway's.
         """
         if not isinstance(position, Position | RecordedEvent):
-            raise InvalidValue("position", position, "be a position or a received event")
+            raise InvalidValue("position", type(position).__name__, "be a position or a received event")
         if isinstance(position, RecordedEvent) and position.gateway_id != self._connection.gateway_id:
             raise InvalidValue("position", position.gateway_id, f"be of the gateway {self._connection.gateway_id}")
         subscription = self._opened

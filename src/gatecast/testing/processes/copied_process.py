@@ -117,7 +117,7 @@ def _main(control: int) -> None:
     for module in _EVERYTHING:
         import_module(module)
     asyncio.run(build_routes(api_app(cast("AdminContext", None))))
-    make_certificate("127.0.0.1")  # the library behind it is loaded when it is first used
+    make_certificate("127.0.0.1")  # its library is loaded when it is first used
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
     gc.freeze()
     with socket.socket(fileno=control) as connection:

@@ -35,7 +35,12 @@ _OF_PLAYWRIGHT = (
 )
 
 #: Each window would draw suggestions for an address line that nobody sees, in a process of its own: half of its cost.
-_LEFT_OUT = (*_OF_PLAYWRIGHT, "WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup")
+_SUGGESTIONS = ("WebUIOmniboxPopup", "WebUIOmniboxAimPopup", "WebUIOmniboxFullPopup")
+
+#: After each page a process would be started for the next one: a fifth of what a page costs.
+_PROCESS_IN_ADVANCE = "SpareRendererForSitePerProcess"
+
+_LEFT_OUT = (*_OF_PLAYWRIGHT, *_SUGGESTIONS, _PROCESS_IN_ADVANCE)
 
 #: It talks to loopback and to nobody else.
 _ARGUMENTS = [

@@ -265,9 +265,17 @@ class PostgresServer:
             await connection.close()
 
     async def configure(self, **parameters: str) -> None:
-        """Change parameters that need no restart."""
+        """Change parameters that need no restart; every statement that begins from now on has them."""
+        loaded = "SELECT pg_conf_load_time()"
+        before = await self.fetch_value(loaded)
         changes = [f"ALTER SYSTEM SET {name} = '{value}'" for name, value in parameters.items()]
         await self.execute(*changes, "SELECT pg_reload_conf()")
+
+        # The server reads them before it tells its sessions, and each of these looks before its next statement.
+        async def read() -> bool:
+            return bool(await self.fetch_value(loaded) != before)
+
+        await eventually(read)
 
     async def stop_receiving(self) -> None:
         """Lag from now on: what the primary commits does not reach this standby any more."""

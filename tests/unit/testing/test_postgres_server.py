@@ -34,6 +34,16 @@ async def test_what_was_committed_survives_a_crash() -> None:
             await connection.close()
 
 
+async def test_the_next_statement_of_each_session_finds_what_was_configured() -> None:
+    with PostgresServer() as server:
+        connection = await asyncpg.connect(server.url())
+        for value in ("11ms", "12ms", "13ms", "14ms", "15ms"):
+            await server.configure(deadlock_timeout=value)
+            assert await connection.fetchval("SELECT current_setting('deadlock_timeout')") == value
+            assert await server.fetch_value("SELECT current_setting('deadlock_timeout')") == value
+        await connection.close()
+
+
 async def test_once_it_was_killed_nobody_of_it_commits() -> None:
     """A process that serves a client outlives the server for as long as it computes, and would commit what it has."""
     with PostgresServer() as server:

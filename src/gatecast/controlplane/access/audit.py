@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from uuid import uuid4
 
 from gatecast.controlplane.transactions.clock import milliseconds
+from gatecast.events import printable
 from gatecast.storage.contract import Database, Row
 from gatecast.storage.queries import Queries
 
@@ -75,8 +76,9 @@ class AuditLog:
             StorageUnavailable: it cannot be stored; the caller must not carry out the change.
         """
         entry_id = str(uuid4())
-        values = (attempt.subject[:_LONGEST], attempt.role, attempt.remote, attempt.door, attempt.action)
-        target = attempt.target[:_LONGEST]
+        # Nobody has checked the path yet, and no text of a peer may keep a database from storing the entry.
+        values = (printable(attempt.subject, _LONGEST), attempt.role, attempt.remote, attempt.door, attempt.action)
+        target = printable(attempt.target, _LONGEST)
         columns = (entry_id, attempt.organization, milliseconds(), *values, target)
         await self._database.execute(_QUERIES["record"], *columns)
         return entry_id
@@ -87,7 +89,7 @@ class AuditLog:
         Raises:
             StorageUnavailable: it cannot be stored; the caller must not carry out the change.
         """
-        await self._database.execute(_QUERIES["describe"], entry_id, target[:_LONGEST])
+        await self._database.execute(_QUERIES["describe"], entry_id, printable(target, _LONGEST))
 
     async def answered(self, entry_id: str, status: int, made: str) -> None:
         """Store the HTTP status of the answer, and the path of what was created; empty keeps the target as it is."""

@@ -49,11 +49,13 @@ class ForeignEvents:
     async def note(self, gateway_id: str, reason: str) -> bool:
         """Record a loss (`reason` as in `Start.lost`); return False if everything could be republished.
 
+        Also if an operator has declared meanwhile that the gateway has everything: that was said of this loss.
+
         Raises:
             UnknownGateway: the gateway was deleted.
             StorageUnavailable: the database is away.
         """
-        if await self._has_own_events_only(gateway_id):
+        if await self._has_own_events_only(gateway_id) or await self._was_declared_recovered(gateway_id):
             return False
         await self._mark(gateway_id, reason)
         return True
@@ -74,6 +76,10 @@ class ForeignEvents:
             before, counted = counted, await self._own_events(gateway_id)
             if counted == before:
                 return published == counted
+
+    async def _was_declared_recovered(self, gateway_id: str) -> bool:
+        standing = await self._hub.engine.presence.standing(gateway_id, "")
+        return standing.confirmed is not None and standing.resync_reason is None
 
     async def _own_events(self, gateway_id: str) -> int:
         for row in await self._database.fetch(_QUERIES["own_events"], gateway_id):

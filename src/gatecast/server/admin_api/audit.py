@@ -15,7 +15,9 @@ from gatecast.server.admin_api.paths import After, Limit
 
 router = APIRouter(prefix="/api/v1/audit", tags=["audit"])
 
-_Filter = Annotated[str, Query(max_length=255, description="Only entries with exactly this value.")]
+Exactly = Annotated[
+    str, Query(max_length=255, pattern=r"^[^\x00]*$", description="Only entries with exactly this value.")
+]
 
 
 class AuditEntryView(Model):
@@ -46,8 +48,8 @@ async def list_audit_entries(
     context: Context,
     organization: Organization,
     after: After = "",
-    action: _Filter = "",
-    subject: _Filter = "",
+    action: Exactly = "",
+    subject: Exactly = "",
     limit: Limit = 100,
 ) -> AuditPage:
     """A page of the changes that were requested in your organization, newest first. Entries are kept for 400 days."""

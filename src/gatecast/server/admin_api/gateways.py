@@ -79,9 +79,13 @@ async def create_gateway(
 async def list_gateways(
     context: Context,
     organization: Organization,
-    after: Annotated[str, Query(max_length=120, description="`next` of the previous page.")] = "",
+    after: Annotated[
+        str, Query(max_length=120, pattern=r"^[^\x00]*$", description="`next` of the previous page.")
+    ] = "",
     limit: Limit = 100,
-    search: Annotated[str, Query(max_length=120, description="A part of the name or display name.")] = "",
+    search: Annotated[
+        str, Query(max_length=120, pattern=r"^[^\x00]*$", description="A part of the name or display name.")
+    ] = "",
     connected: Annotated[bool | None, Query(description="Only those that are, or are not, connected.")] = None,
     state: Annotated[FleetState | None, Query(description="Only gateways in this state.")] = None,
     sort: Annotated[

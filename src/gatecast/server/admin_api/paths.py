@@ -22,8 +22,8 @@ _clean_gateway_id = AfterValidator(lambda gateway_id: clean_identifier("gateway_
 GatewayId = Annotated[str, Path(max_length=MAX_IDENTIFIER_LENGTH), _clean_gateway_id]
 #: One of several in a query.
 ListedGateway = Annotated[str, Field(max_length=MAX_IDENTIFIER_LENGTH)]
-TokenId = Annotated[str, Path(max_length=64)]
 ResourceId = Annotated[str, Path(max_length=64, pattern=r"^[^\x00]*$")]
+TokenId = ResourceId
 KeyName = Annotated[str, Path(max_length=63, pattern=r"^[^\x00]*$")]
 After = Annotated[
     str, Query(max_length=300, pattern=r"^[^\x00]*$", description="`next` of the previous page; empty: the first page.")

@@ -14,6 +14,8 @@ import select
 import signal
 import socket
 import sys
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import cast
@@ -21,6 +23,7 @@ from typing import cast
 from gatecast.server.admin_api import AdminContext
 from gatecast.server.admin_api.app import build_routes
 from gatecast.server.pod import api_app
+from gatecast.server.tls import make_certificate
 
 
 class _Template:
@@ -97,17 +100,24 @@ def _serve(order: int) -> None:
     """Be a pod, in this copy."""
     with os.fdopen(order) as file:
         ordered = json.load(file)
-    os.environ.clear()
-    os.environ.update(ordered["environment"])
+    take_environment(ordered["environment"])
     resource.setrlimit(resource.RLIMIT_NOFILE, ordered["open_files"])
     sys.argv = ["gatecast", "serve", "--json"]
     import_module("gatecast.cli.main").run()
+
+
+def take_environment(variables: Mapping[str, str]) -> None:
+    """Have these variables and no others, and be in the time zone that they name."""
+    os.environ.clear()
+    os.environ.update(variables)
+    time.tzset()
 
 
 def _main(control: int) -> None:
     for module in _EVERYTHING:
         import_module(module)
     asyncio.run(build_routes(api_app(cast("AdminContext", None))))
+    make_certificate("127.0.0.1")  # its library is loaded when it is first used
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
     gc.freeze()
     with socket.socket(fileno=control) as connection:
@@ -117,8 +127,17 @@ def _main(control: int) -> None:
         _serve(order)
 
 
-#: What a pod imports before it is ready, besides what is imported here.
-_EVERYTHING = ("gatecast.cli.main", "gatecast.cli.serve", "uvloop")
+#: What a pod imports before it is ready, on any engine, besides what is imported here.
+_EVERYTHING = (
+    "gatecast.cli.main",
+    "gatecast.cli.serve",
+    "gatecast.outbox.migrations",
+    "gatecast.storage.jetstream",
+    "gatecast.storage.postgres.migrations",
+    "gatecast.storage.sqlite.migrations",
+    "uvicorn.lifespan.off",
+    "uvloop",
+)
 
 
 if __name__ == "__main__":

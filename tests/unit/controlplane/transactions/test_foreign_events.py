@@ -14,7 +14,7 @@ from gatecast.controlplane.access.gateways import Gateways
 from gatecast.controlplane.catalog.artifact_kinds import REST_API
 from gatecast.errors import UnknownGateway
 from gatecast.events import Action, Event
-from gatecast.testing.contracts.backend import make_event
+from gatecast.testing.contracts.backend import connect, make_connection, make_event
 from gatecast.testing.doubles.control_plane_fixture import ORGANIZATION, Site
 
 OpenHub = Callable[[], AbstractAsyncContextManager[EventHub]]
@@ -66,6 +66,25 @@ async def test_s05_one_event_of_somebody_else_is_a_loss_until_it_was_made_good(o
         assert await _shown(site) == "retention"
         await site.control_plane.foreign_events.made_good(gateway_id)
         assert await _shown(site) == ""
+
+
+async def test_what_an_operator_declared_recovered_while_it_was_looked_at_stays_so(open_hub: OpenHub) -> None:
+    """The gateway is shown as `resync-needed` from the connect on, long before what it lost is counted."""
+    async with Site.open(open_hub()) as site:
+        [gateway_id], foreign_events, presence = (
+            site.gateways,
+            site.control_plane.foreign_events,
+            site.hub.engine.presence,
+        )
+        await site.hub.publish(make_event(gateway_id))
+        await connect(site.hub.engine, make_connection("first", gateway_id), resync_reason="epoch")
+        await presence.resynchronized(gateway_id, "", "epoch")
+        await foreign_events.made_good(gateway_id)
+        assert not await foreign_events.note(gateway_id, "epoch")
+        assert await _shown(site) == ""
+        await connect(site.hub.engine, make_connection("second", gateway_id), resync_reason="epoch")
+        assert await foreign_events.note(gateway_id, "epoch")
+        assert await _shown(site) == "epoch"
 
 
 async def test_what_is_published_meanwhile_is_not_mistaken_for_somebody_elses(open_hub: OpenHub) -> None:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
+from collections import defaultdict
 from collections.abc import Awaitable, Callable
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import Any, cast
 
 import httpx
 import pytest
 
-from gatecast.server.admin_api import AdminContext
+from gatecast.server.admin_api import AdminContext, create_admin_app
 
 OpenApi = Callable[..., AbstractAsyncContextManager[tuple[httpx.AsyncClient, AdminContext]]]
 NewGateway = Callable[..., Awaitable[str]]
@@ -25,6 +27,11 @@ def _wrong(answer: httpx.Response) -> set[str]:
     assert (first["field"], first["rule"]) == (body["field"], body["rule"])
     assert all(each["rule"] in body["detail"] for each in body["errors"])
     return {each["field"] for each in body["errors"]}
+
+
+def _camel(name: str) -> str:
+    first, *others = name.split("_")
+    return first + "".join(each.capitalize() for each in others)
 
 
 async def _send(open_api: OpenApi, path: str, body: dict[str, Any]) -> httpx.Response:
@@ -116,6 +123,34 @@ async def test_every_mistake_of_a_document(
     """Fields, what they demand of each other, and what no tenant may write."""
     answer = await _send(open_api, f"/api/v1/{kind}", {**_PROVIDER, **changes})
     assert _wrong(answer) == wrong
+
+
+async def test_every_parameter_that_no_database_stores(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        asked = [
+            (method, path, each["name"], each["in"])
+            for path, operations in create_admin_app(cast("AdminContext", None)).openapi()["paths"].items()
+            for method, operation in operations.items()
+            for each in operation.get("parameters", [])
+            if each["in"] != "header" and path != "/api/v1/events/stream"
+        ]
+        assert len(asked) > 150
+        for method, path, name, place in asked:
+            values = {found: "%00" if found == name else "1" for found in re.findall(r"{(\w+)}", path)}
+            query = {name: "\0"} if place == "query" else {}
+            answer = await client.request(method, path.format_map(defaultdict(str, values)), params=query, json={})
+            # What another mistake of the request hides is a 404.
+            assert answer.status_code in (404, 422), (method, path, name, answer.text)
+            if answer.status_code == 422:
+                fields = {each["field"].partition(".")[0] for each in answer.json()["errors"]}
+                assert fields & {name, _camel(name), f"{name}Id", "body"}, (method, path, name, answer.text)
+
+
+async def test_an_attempt_whose_path_cannot_be_stored_is_in_the_audit_log(open_api: OpenApi) -> None:
+    async with open_api() as (client, _):
+        assert "gatewayId" in _wrong(await client.patch("/api/v1/gateways/edge%00", json={}))
+        [entry] = (await client.get("/api/v1/audit")).json()["items"]
+        assert (entry["target"], entry["status"]) == ("/api/v1/gateways/edge ", 422)
 
 
 async def test_a_single_mistake_is_a_list_of_one(open_api: OpenApi) -> None:

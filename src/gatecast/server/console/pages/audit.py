@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import re
-from typing import Annotated
 from urllib.parse import urlencode
 
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, Request, Response
 
-from gatecast.server.admin_api.audit import list_audit_entries
+from gatecast.server.admin_api.audit import Exactly, list_audit_entries
 from gatecast.server.admin_api.context import Context
+from gatecast.server.admin_api.paths import After
 from gatecast.server.console.rendering import page
 from gatecast.server.console.routes import ConsoleRoute, Visitor
 
@@ -17,8 +17,6 @@ router = APIRouter(route_class=ConsoleRoute, include_in_schema=False)
 
 #: Entries of one page.
 _ROWS = 50
-
-_Filter = Annotated[str, Query(max_length=255)]
 
 #: Words that are written in capitals.
 _CAPITALS = {"llm": "LLM", "mcp": "MCP", "rest": "REST", "api": "API"}
@@ -44,9 +42,9 @@ async def show_audit(
     request: Request,
     context: Context,
     visitor: Visitor,
-    after: _Filter = "",
-    action: _Filter = "",
-    subject: _Filter = "",
+    after: After = "",
+    action: Exactly = "",
+    subject: Exactly = "",
 ) -> Response:
     """Show who requested which change."""
     found = await list_audit_entries(context, visitor.organization, after, action, subject, _ROWS)

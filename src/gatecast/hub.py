@@ -485,8 +485,13 @@ class HubSubscription:
         """Confirm everything up to and including this position or event. It is stored within a moment.
 
         Raises:
-            InvalidValue: the position lies in another epoch, or ahead of what was received.
+            InvalidValue: the position lies in another epoch, or ahead of what was received, or the event is another
+                gateway's.
         """
+        if not isinstance(position, Position | RecordedEvent):
+            raise InvalidValue("position", type(position).__name__, "be a position or a received event")
+        if isinstance(position, RecordedEvent) and position.gateway_id != self._connection.gateway_id:
+            raise InvalidValue("position", position.gateway_id, f"be of the gateway {self._connection.gateway_id}")
         subscription = self._opened
         stuck = subscription.stuck_at
         if isinstance(position, Position) and position.epoch != subscription.confirmed.epoch:

@@ -197,6 +197,16 @@ async def test_what_was_not_received_cannot_be_acknowledged(url: str) -> None:
             subscription.acknowledge(replace(subscription.position, offset=1))
 
 
+async def test_what_is_of_another_gateway_or_no_position_cannot_be_acknowledged(url: str) -> None:
+    async with _hub(url) as hub, hub.subscribe(GATEWAY) as subscription:
+        await hub.publish(make_event())
+        event = await anext(subscription)
+        for wrong in (replace(event, gateway_id="other"), 1, True, None, "1", make_event()):
+            with pytest.raises(InvalidValue, match="position must be"):
+                subscription.acknowledge(wrong)  # type: ignore[arg-type]
+        assert subscription.position.offset == 0
+
+
 async def test_an_event_stands_and_falls_with_the_callers_asyncpg_transaction(postgres_url: str) -> None:
     connection = await asyncpg.connect(postgres_url)
     async with _hub(postgres_url) as hub, hub.subscribe(GATEWAY) as subscription:

@@ -137,6 +137,20 @@ def _broken_rule_of_keys(part: Mapping[object, object]) -> str | None:
     return None
 
 
+def is_same(one: object, other: object) -> bool:
+    """Whether two values are the same JSON: 1 and 1.0 are, 1 and true are not, whatever Python says."""
+    return one == other and (json.dumps(one) == json.dumps(other) or _is_alike(one, other))
+
+
+def _is_alike(one: object, other: object) -> bool:
+    """Whether two equal values hold truth values at the same places; the keys of objects have any order."""
+    if isinstance(one, dict) and isinstance(other, dict):
+        return all(_is_alike(value, other[key]) for key, value in one.items())
+    if isinstance(one, list | tuple) and isinstance(other, list | tuple):
+        return all(map(_is_alike, one, other))
+    return isinstance(one, bool) == isinstance(other, bool)
+
+
 # --- JSON that comes in as text ---------------------------------------------------------------------------------------
 
 

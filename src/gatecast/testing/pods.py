@@ -20,6 +20,9 @@ from gatecast.testing.processes import lifeline
 #: The command that runs one pod and prints one line of JSON when it is ready.
 SERVE = (sys.executable, "-m", "gatecast.cli.main", "serve", "--json")
 
+#: The C library has read its variables by the time a copy gets them; it looks again for the time zone.
+_READ_AGAIN = {"TZ"}
+
 #: Most lines of log that are kept for one pod, and the longest line.
 _KEPT_LINES = 10_000
 _LONGEST_LINE = 1024 * 1024
@@ -167,7 +170,8 @@ class Pods:
     """Starts pods on one database, and ends whatever it started when its block ends.
 
     `settings` hold for every pod, written as in `Settings`: `poll_interval="1s"`. Given a template instead of a
-    command, pods are copies of it, but for those with a command or environment variables of their own.
+    command, pods are copies of it, but for those with a command or environment variables of their own; with a time zone
+    (`TZ`) of their own they are copies, too.
     """
 
     def __init__(
@@ -210,10 +214,10 @@ class Pods:
         """
         variables = _environment({**self._settings, "pod_id": name, **settings})
         starts: Sequence[str] | PodTemplate = command or self._command
-        if environment is not None and not isinstance(starts, Sequence):
-            # The C library has read its own variables by the time a copy gets them.
+        others = dict(environment or {})
+        if not (others.keys() <= _READ_AGAIN or isinstance(starts, Sequence)):
             starts = SERVE
-        pod = RunningPod(name, await _run(starts, variables | dict(environment or {})))
+        pod = RunningPod(name, await _run(starts, variables | others))
         self._stack.push_async_callback(_end, pod)
         await pod.announced()
         return pod

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 
 from gatecast.errors import InvalidValue
 from gatecast.events.grammar import MAX_DEPTH, MAX_INTEGER, MAX_STORED_DEPTH
-from gatecast.events.json_values import check, decode, encode, read_stored
+from gatecast.events.json_values import check, decode, encode, is_same, read_stored
 
 _SCALARS = (
     st.none()
@@ -188,3 +188,20 @@ def test_what_nobody_can_read_says_so(text: str) -> None:
     with pytest.raises(InvalidValue) as refusal:
         read_stored("data", text)
     assert refusal.value.field == "data"
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"a": 1}, {"a": True}, False),
+        ({"a": [0.0, {"b": False}]}, {"a": [0.0, {"b": 0}]}, False),
+        ({"a": 1, "b": True}, {"b": True, "a": 1.0}, True),
+        ({"a": 2**53 + 1}, {"a": float(2**53)}, False),
+        ({"a": None}, {"a": False}, False),
+        ([True, 1], [1, True], False),
+        (None, {}, False),
+    ],
+)
+def test_which_values_are_the_same(one: object, other: object, *, same: bool) -> None:
+    assert is_same(one, other) is same
+    assert is_same(other, one) is same

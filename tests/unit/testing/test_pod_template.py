@@ -6,12 +6,14 @@ import asyncio
 import os
 import resource
 import signal
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from gatecast.testing.pods import Pods
+from gatecast.testing.pods import SERVE, Pods
+from gatecast.testing.processes import copied_process
 from gatecast.testing.processes.pod_template import PodTemplate
 
 pytestmark = pytest.mark.slow
@@ -42,6 +44,32 @@ async def test_copies_have_settings_limits_and_exit_statuses_of_their_own(
         two.kill()
         assert (await one.ended(), await two.ended()) == (0, -signal.SIGKILL)
         assert [line["pod"] for line in one.logged("draining")] == ["one"]
+
+
+async def test_with_a_time_zone_of_its_own_a_pod_is_a_copy_and_with_other_variables_a_program(
+    tmp_path: Path, pod_template: PodTemplate
+) -> None:
+    """The C library looks again for the zone, and not for what else it has read."""
+    async with _pods(tmp_path, pod_template) as pods:
+        far = await pods.start("far", environment={"TZ": "Pacific/Kiritimati"})
+        other = await pods.start("other", environment={"TZ": "UTC", "MALLOC_ARENA_MAX": "1"})
+        assert _program(far.pid)[1:] == ["-m", copied_process.__name__]
+        assert _program(other.pid) == list(SERVE[:3])
+
+
+def test_a_copy_is_in_the_zone_that_its_variables_name() -> None:
+    """It is noticed at once, and so is another one."""
+    variables = dict(os.environ)
+    try:
+        for zone, hours in (("Pacific/Kiritimati", 14), ("Etc/GMT+12", -12)):
+            copied_process.take_environment({**variables, "TZ": zone})
+            assert time.localtime().tm_gmtoff == hours * 3600
+    finally:
+        copied_process.take_environment(variables)
+
+
+def _program(pid: int) -> list[str]:
+    return Path(f"/proc/{pid}/cmdline").read_text().split("\0")[:3]
 
 
 def _open_files(pid: int) -> int:

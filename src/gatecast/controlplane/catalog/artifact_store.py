@@ -32,6 +32,7 @@ from gatecast.controlplane.encryption import Encryption
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork
 from gatecast.errors import InvalidValue, Mistakes, NotFound, SecretKeyMissing, StoredByNewerRelease
+from gatecast.events.json_values import is_same
 from gatecast.storage.contract import Database, Row, Transaction
 from gatecast.storage.queries import Queries
 from gatecast.storage.rows import as_keys, as_rows
@@ -242,7 +243,7 @@ class ArtifactStore:
         """
         _check_kept_credentials(artifact.document, document)
         draft = _draft(artifact.id, artifact.organization, artifact.handle, document, stored=artifact.credentials)
-        if _openapi_of(document) == _openapi_of(artifact.document):
+        if is_same(_openapi_of(document), _openapi_of(artifact.document)):
             draft = replace(draft, openapi_id=artifact.openapi_id)
         await self.begin_from(change, artifact.id, document, draft.content_id)
         return await self._complete(change, artifact.artifact_kind, draft)

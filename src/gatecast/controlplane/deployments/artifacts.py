@@ -27,6 +27,7 @@ from gatecast.controlplane.newer_releases import known
 from gatecast.controlplane.transactions.timestamps import instant
 from gatecast.controlplane.transactions.unit_of_work import UnitOfWork, begin_unit_of_work
 from gatecast.errors import Conflict, InvalidValue, NotFound, StaleWrite
+from gatecast.events.json_values import is_same
 from gatecast.hub import EventHub
 from gatecast.storage.contract import Database, Receipt, Row, Transaction
 from gatecast.storage.queries import Queries
@@ -280,7 +281,7 @@ class Artifacts:
             wanted = await _placed(change, organization, edited, artifact_id)
             await self._store.lock_providers(change, organization, current.document, wanted)
             await self._store.lock(change, organization, artifact_kind, artifact_id)
-            if wanted == current.document:
+            if _is_same(wanted, current.document):
                 await self._rerun(change, current, edit, everywhere=False)
                 return await self._placed_by(change, current)
             await _check_name(change, organization, artifact_kind, wanted, artifact_id)
@@ -559,3 +560,8 @@ async def _remove(transaction: Transaction, organization: str, artifact_id: str)
     [noted] = await transaction.fetch(_QUERIES["note_deleted"], artifact_id)
     await transaction.execute(_QUERIES["forget_deleted"], organization, instant(noted["deleted_at"]) - _DELETED_FOR)
     await transaction.execute(_QUERIES["delete_artifact"], artifact_id)
+
+
+def _is_same(one: Artifact, other: Artifact) -> bool:
+    """Whether two documents say the same; to `==` alone, parameters of policies that are 1 and true do."""
+    return one == other and is_same(one.model_dump(mode="json"), other.model_dump(mode="json"))

@@ -13,6 +13,7 @@ from gatecast.controlplane.gateway_sync.kept_events import keeps_event
 from gatecast.controlplane.gateway_sync.subscriptions import keeps_record_of
 from gatecast.errors import Conflict, GatecastError, NotFound, UnknownGateway
 from gatecast.events import MAX_INTEGER, Action, Event, Position, RecordedEvent
+from gatecast.events.json_values import is_same
 from gatecast.protocol.deployments import is_acknowledged
 from gatecast.server.admin_api.context import AdminContext, Context, Organization
 from gatecast.server.admin_api.forwarding import (
@@ -163,7 +164,11 @@ async def check_same(context: AdminContext, event: Event, position: Position) ->
         place = "and waits in the outbox"
     else:
         found, place = await _event_at(context, event.gateway_id, position), f"at offset {position.offset}"
-    if found is not None and found.event_id == event.event_id and _content(found.checked()) != _content(event):
+    if (
+        found is not None
+        and found.event_id == event.event_id
+        and not is_same(_content(found.checked()), _content(event))
+    ):
         raise Conflict(
             f"event {event.event_id} was published before, {place}, with other content; "
             "nothing was stored now: give another event another id",
@@ -177,8 +182,8 @@ async def _event_at(context: AdminContext, gateway_id: str, position: Position) 
     return next(iter(result.events), None) if result is not None and result.epoch == position.epoch else None
 
 
-def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, Mapping[str, Any]]:
-    return event.type, event.action, event.entity_type, event.entity_id, event.data
+def _content(event: Event | RecordedEvent) -> tuple[str, Action, str, str, dict[str, Any]]:
+    return event.type, event.action, event.entity_type, event.entity_id, dict(event.data)
 
 
 def event_of(gateway_id: str, body: NewEvent) -> Event:

@@ -14,6 +14,8 @@ import select
 import signal
 import socket
 import sys
+import time
+from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
 from typing import cast
@@ -98,18 +100,24 @@ def _serve(order: int) -> None:
     """Be a pod, in this copy."""
     with os.fdopen(order) as file:
         ordered = json.load(file)
-    os.environ.clear()
-    os.environ.update(ordered["environment"])
+    take_environment(ordered["environment"])
     resource.setrlimit(resource.RLIMIT_NOFILE, ordered["open_files"])
     sys.argv = ["gatecast", "serve", "--json"]
     import_module("gatecast.cli.main").run()
+
+
+def take_environment(variables: Mapping[str, str]) -> None:
+    """Have these variables and no others, and be in the time zone that they name."""
+    os.environ.clear()
+    os.environ.update(variables)
+    time.tzset()
 
 
 def _main(control: int) -> None:
     for module in _EVERYTHING:
         import_module(module)
     asyncio.run(build_routes(api_app(cast("AdminContext", None))))
-    make_certificate("127.0.0.1")  # the library behind it is loaded when it is first used
+    make_certificate("127.0.0.1")  # its library is loaded when it is first used
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
     gc.freeze()
     with socket.socket(fileno=control) as connection:

@@ -70,6 +70,33 @@ async def test_an_id_that_was_published_before_is_known_or_in_conflict(
         assert await _offsets(client, gateway_id) == [1]
 
 
+@pytest.mark.parametrize("path", [_PATH, "/api/v1/gateways/{}/events"], ids=["batch", "single"])
+async def test_a_truth_value_is_other_content_than_a_number(
+    open_api: OpenApi, new_gateway: NewGateway, path: str
+) -> None:
+    async with open_api() as (client, _):
+        gateway_id = await new_gateway(client)
+        event = _event(gateway_id, eventId=str(uuid4()))
+
+        async def publish(data: dict[str, object]) -> bool:
+            """Whether it is the same event as before."""
+            body = event | {"data": data}
+            if path == _PATH:
+                answer = await client.post(path, json={"events": [body]})
+                return bool(answer.json()["items"][0]["result"] != "conflict")
+            return (await client.post(path.format(gateway_id), json=_alone(body))).status_code != 409
+
+        assert await publish({"on": True, "list": [{"left": 0}], "ratio": 2})
+        assert not await publish({"on": 1, "list": [{"left": 0}], "ratio": 2})
+        assert not await publish({"on": True, "list": [{"left": False}], "ratio": 2})
+        assert await publish({"ratio": 2.0, "list": [{"left": 0}], "on": True})
+        assert await _offsets(client, gateway_id) == [1]
+
+
+def _alone(event: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in event.items() if name != "gatewayId"}
+
+
 @pytest.mark.parametrize(
     ("change", "field"),
     [

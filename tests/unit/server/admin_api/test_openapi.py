@@ -110,3 +110,27 @@ async def test_a_description_that_is_too_large_is_refused_at_its_field(open_api:
         answer = await client.post(f"/api/v1/{collection}", json=_document(collection, openapi={"x": "x" * (1 << 23)}))
         assert (answer.status_code, answer.json()["field"]) == (422, "openapi")
         assert len(answer.content) < 2_000
+
+
+@pytest.mark.parametrize("collection", _COLLECTIONS)
+async def test_a_number_that_becomes_a_truth_value_is_a_change(open_api: OpenApi, collection: str) -> None:
+    async with open_api() as (client, _):
+        made = await client.post(f"/api/v1/{collection}", json=_document(collection, openapi={"example": 1}))
+        path = f"/api/v1/{collection}/{made.json()['id']}"
+        changed = await client.patch(path, json={"openapi": {"example": True}})
+        assert changed.headers["ETag"] != made.headers["ETag"]
+        assert (await client.get(path)).json()["openapi"]["example"] is True
+        again = await client.patch(path, json={"openapi": {"example": True}})
+        assert again.headers["ETag"] == changed.headers["ETag"]
+
+
+async def test_a_truth_value_among_parameters_of_a_policy_is_a_change(open_api: OpenApi) -> None:
+    def policies(*, value: object) -> dict[str, Any]:
+        return {"globalPolicies": [{"name": "own", "version": "v1", "params": {"on": value}}]}
+
+    async with open_api() as (client, _):
+        made = await client.post("/api/v1/llm-providers", json=_document("llm-providers", **policies(value=1)))
+        assert made.status_code == 201, made.text
+        path = f"/api/v1/llm-providers/{made.json()['id']}"
+        assert (await client.patch(path, json=policies(value=True))).status_code == 200
+        assert (await client.get(path)).json()["globalPolicies"][0]["params"]["on"] is True

@@ -67,7 +67,7 @@ async def test_what_has_started_and_not_ended_ends_with_who_started_it(ending: s
     try:
         if ending == "killed":
             process.kill()
-        await process.communicate()
+        await process.communicate(b"")
 
         async def ended() -> bool:
             return not any(map(_runs, [first, still, last]))

@@ -26,6 +26,7 @@ from gatecast.errors import (
     SubscriptionClosed,
 )
 from gatecast.events import Event, Position, RecordedEvent, clean_identifier
+from gatecast.events.event import listed
 from gatecast.outbox.gateways import GatewayQueue, end_of
 from gatecast.outbox.outbox import Outbox, OutboxOptions, check, refuse_new
 from gatecast.outbox.records import MIGRATIONS as OUTBOX_MIGRATIONS
@@ -165,6 +166,7 @@ class EventHub:
         position is returned. Two different events need two ids; only the admin API compares them (409).
 
         Raises:
+            InvalidValue: something is no event; nothing was stored.
             UnknownGateway: a gateway is not registered; nothing was stored.
             TransactionUnusable: the transaction cannot carry a publish.
             StorageUnavailable: the database cannot be reached; repeat with the same event ids.
@@ -173,7 +175,7 @@ class EventHub:
         if isinstance(events, Event):
             [receipt] = await self.append([events], transaction)
             return receipt.position
-        return [receipt.position for receipt in await self.append(list(events), transaction)]
+        return [receipt.position for receipt in await self.append(listed(events), transaction)]
 
     async def append(self, events: Sequence[Event], transaction: object | None = None) -> tuple[Receipt, ...]:
         """Like `publish`, but return receipts, which also say whether an event was new."""
@@ -189,6 +191,9 @@ class EventHub:
 
         Acknowledge what you have handled. The next subscription delivers unacknowledged events again.
 
+        Raises:
+            InvalidValue: `after` is no position, or a name is none.
+
         Raises (when opened, at the latest by the first iteration):
             UnknownGateway: the gateway is not registered.
 
@@ -199,6 +204,8 @@ class EventHub:
                 error's `position` to leave the event out, or let an operator decide (`gatecast gateway skip`), and
                 continue to iterate.
         """
+        if not isinstance(after, Position | None):
+            raise InvalidValue("after", type(after).__name__, "be a position, or None")
         connection = Connection(
             connection_id=str(uuid4()),
             gateway_id=clean_identifier("gateway_id", gateway_id),

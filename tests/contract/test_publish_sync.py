@@ -23,7 +23,7 @@ from sqlalchemy.orm import DeclarativeBase, Mapped, Session, mapped_column, scop
 from sqlmodel import Session as SqlModelSession
 
 from gatecast import Action, Event, EventHub, RecordedEvent, publish_sync
-from gatecast.errors import SchemaMissing, StorageUnavailable, TransactionUnusable, UnknownGateway
+from gatecast.errors import InvalidValue, SchemaMissing, StorageUnavailable, TransactionUnusable, UnknownGateway
 from gatecast.storage.contract import ReadRequest
 from gatecast.testing.contracts.backend import GATEWAY, make_event, make_events
 from gatecast.testing.contracts.held_log import HeldLog
@@ -288,6 +288,12 @@ def test_whatever_is_no_open_transaction_is_refused(url: str) -> None:
 def _registered(url: str) -> str:
     asyncio.run(_prepare(url))
     return url
+
+
+@pytest.mark.parametrize("wrong", [None, 1, "x", [None], [make_event(), "x"]])
+def test_what_is_no_event_is_refused_by_its_name(wrong: Any) -> None:  # noqa: ANN401 - anything
+    with pytest.raises(InvalidValue, match="events must be an event"):
+        publish_sync(wrong, object())
 
 
 def test_what_is_published_wakes_the_pods(postgres_url: str) -> None:

@@ -207,6 +207,17 @@ async def test_what_is_of_another_gateway_or_no_position_cannot_be_acknowledged(
         assert subscription.position.offset == 0
 
 
+async def test_what_is_no_event_or_no_position_is_refused_by_its_name(url: str) -> None:
+    async with _hub(url) as hub:
+        for wrong in (None, 1, "x", [None], [make_event(), "x"], {"type": "x"}):
+            with pytest.raises(InvalidValue, match="events must be an event"):
+                await hub.publish(wrong)  # type: ignore[arg-type]
+        for position in (-1, True, "x", [1]):
+            with pytest.raises(InvalidValue, match="after must be a position"):
+                hub.subscribe(GATEWAY, after=position)  # type: ignore[arg-type]
+        assert await hub.events_published(GATEWAY) == 0
+
+
 async def test_an_event_stands_and_falls_with_the_callers_asyncpg_transaction(postgres_url: str) -> None:
     connection = await asyncpg.connect(postgres_url)
     async with _hub(postgres_url) as hub, hub.subscribe(GATEWAY) as subscription:

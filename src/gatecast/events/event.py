@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextvars import ContextVar
 from dataclasses import dataclass, field, fields, make_dataclass, replace
 from datetime import UTC, datetime
@@ -91,6 +91,19 @@ class Event:
         clone = copy.copy(self)
         object.__setattr__(clone, "gateway_id", clean_identifier("gateway_id", gateway_id))
         return clone
+
+
+def listed(events: object) -> list[Event]:
+    """The events of a caller who publishes several.
+
+    Raises:
+        InvalidValue: one of them is none.
+    """
+    found: list[Any] = list(events) if isinstance(events, Iterable) else [events]
+    for each in found:
+        if not isinstance(each, Event):
+            raise InvalidValue("events", type(each).__name__, "be an event, or several")
+    return found
 
 
 class _Readable:

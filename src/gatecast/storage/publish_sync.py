@@ -8,6 +8,7 @@ from typing import Any, TypeVar, overload
 
 from gatecast.errors import TransactionUnusable
 from gatecast.events import Event, Position
+from gatecast.events.event import listed
 from gatecast.storage.caller import driver_connection, is_a
 from gatecast.storage.contract import Receipt
 from gatecast.storage.postgres import caller_transaction as postgres
@@ -35,6 +36,7 @@ def publish_sync(events: Event | Iterable[Event], connection: object) -> Positio
     is an outbox, the positions are pending.
 
     Raises:
+        InvalidValue: something is no event; nothing was stored.
         UnknownGateway: a gateway is not registered; nothing was stored, and the transaction stays usable.
         TransactionUnusable: the connection cannot carry a publish, or no transaction is open.
         SchemaMissing: the connection's database has no schema of Gatecast, or an older one.
@@ -44,7 +46,7 @@ def publish_sync(events: Event | Iterable[Event], connection: object) -> Positio
     if isinstance(events, Event):
         [receipt] = _without_a_loop(_publish([events], connection))
         return receipt.position
-    return [receipt.position for receipt in _without_a_loop(_publish(list(events), connection))]
+    return [receipt.position for receipt in _without_a_loop(_publish(listed(events), connection))]
 
 
 async def _publish(events: list[Event], connection: object) -> tuple[Receipt, ...]:

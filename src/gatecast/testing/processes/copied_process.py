@@ -18,6 +18,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from importlib import import_module
+from importlib.util import find_spec
 from typing import cast
 
 from gatecast.server.admin_api import AdminContext
@@ -113,9 +114,16 @@ def take_environment(variables: Mapping[str, str]) -> None:
     time.tzset()
 
 
-def _main(control: int) -> None:
+def import_everything() -> None:
+    """Import what a pod needs before it is ready, on each engine that is installed."""
     for module in _EVERYTHING:
         import_module(module)
+    if find_spec("nats") is not None:
+        import_module("gatecast.storage.jetstream")
+
+
+def _main(control: int) -> None:
+    import_everything()
     asyncio.run(build_routes(api_app(cast("AdminContext", None))))
     make_certificate("127.0.0.1")  # its library is loaded when it is first used
     # What is there already is never looked at by the garbage collector of a copy, which would copy its pages.
@@ -127,12 +135,11 @@ def _main(control: int) -> None:
         _serve(order)
 
 
-#: What a pod imports before it is ready, on any engine, besides what is imported here.
+#: What a pod imports before it is ready, on SQLite and PostgreSQL, besides what is imported here.
 _EVERYTHING = (
     "gatecast.cli.main",
     "gatecast.cli.serve",
     "gatecast.outbox.migrations",
-    "gatecast.storage.jetstream",
     "gatecast.storage.postgres.migrations",
     "gatecast.storage.sqlite.migrations",
     "uvicorn.lifespan.off",

@@ -221,7 +221,7 @@ def _examples_of(schema: dict[str, Any]) -> Iterator[tuple[str, Any]]:
 async def _send(client: httpx.AsyncClient, case: _Case) -> int:
     """The status of the answer, which is as the documentation says."""
     if case.query and not case.query.keys().isdisjoint(("wait", "timeout")):
-        # Nobody answers: whoever asks to wait and says nothing else waits for ten seconds.
+        # Nobody answers: a request that asks to wait and says nothing else waits for ten seconds.
         case.query["timeout"] = 0
     sent = case.as_transport_kwargs(base_url="http://pod")
     sent = {name: sent[name] for name in ("method", "url", "params", "json", "data", "headers") if name in sent}
